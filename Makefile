@@ -1,0 +1,45 @@
+# One word per habit. `make quickstart` and `make test` do all their own set-up on a fresh machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help quickstart test lint format bench clean
+
+help:            ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+quickstart: $(VENV)/.train  ## train the starter model, record the run, label an article
+	$(BIN)/python train/fit.py configs/starter.yaml
+	@echo
+	$(BIN)/duanti predict models/starter data/starter/article.txt --format table
+	@echo
+	@echo "The run is recorded. To look at it:  $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db"
+
+test: $(VENV)/.dev  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev  ## put the code into its style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev  ## measure against peers; needs DUANTI_CORPORA
+	$(BIN)/python train/fit.py configs/starter.yaml tracking.enabled=false
+	$(BIN)/python benchmarks/starter.py
+
+clean:           ## remove the environment and what tools left
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+
+$(VENV)/.train: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[train]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.train

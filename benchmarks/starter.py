@@ -1,0 +1,64 @@
+"""How well the starter model, which never saw them, names real headlines.
+
+    DUANTI_CORPORA=FOLDER python benchmarks/starter.py [BUNDLE]
+
+Predicts FOLDER/thucnews/dev.jsonl.gz with models/starter and counts a headline as right when its topic stands for its
+category; a topic outside the mapping is wrong. Prints the table and puts it into benchmarks/RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+from duanti import TopicModel, read_corpus
+from results import write_section
+
+#: Category of thucnews -> topics of the starter corpus that name it.
+MEANING = {
+    "finance": {"财经"},
+    "stocks": {"财经"},
+    "realty": {"房产"},
+    "education": {"教育"},
+    "science": {"科技"},
+    "society": {"社会"},
+    "politics": {"时政", "国际", "军事", "法治"},
+    "sports": {"体育"},
+    "game": {"游戏"},
+    "entertainment": {"娱乐"},
+}
+
+
+def main() -> int:
+    """Predict, count, write."""
+    folder = os.environ.get("DUANTI_CORPORA")
+    if not folder:
+        print("starter.py: set DUANTI_CORPORA to the folder that holds thucnews/dev.jsonl.gz", file=sys.stderr)
+        return 2
+    bundle = sys.argv[1] if len(sys.argv) > 1 else "models/starter"
+    corpus = read_corpus(Path(folder) / "thucnews" / "dev.jsonl.gz")
+    predictions = TopicModel.load(bundle).predict(corpus.texts, top=1)
+    right, rows, wrong = Counter[str](), Counter[str](), Counter[tuple[str, str]]()
+    for category, prediction in zip(corpus.topics, predictions, strict=True):
+        rows[category] += 1
+        if prediction.topic in MEANING[category]:
+            right[category] += 1
+        else:
+            wrong[category, prediction.topic or "none"] += 1
+    lines = ["| category | headlines | right | most often mistaken for |", "|---|---:|---:|---|"]
+    for category in sorted(rows):
+        taken = Counter({topic: count for (c, topic), count in wrong.items() if c == category}).most_common(3)
+        mistakes = ", ".join(f"{topic} {count / rows[category]:.1%}" for topic, count in taken)
+        lines.append(f"| {category} | {rows[category]:,} | {right[category] / rows[category]:.1%} | {mistakes} |")
+    total, hits = sum(rows.values()), sum(right.values())
+    lines.append(f"| **all** | {total:,} | **{hits / total:.1%}** | |")
+    table = "\n".join(lines)
+    print(table)
+    write_section("The starter model on real headlines it never saw", table, "python benchmarks/starter.py")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

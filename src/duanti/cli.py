@@ -1,0 +1,266 @@
+"""The ``duanti`` command: parse, call, print.
+
+Owns arguments, exit codes and what a terminal shows. Refuses to compute anything. Results go to stdout or to
+``-o``, everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from duanti import __version__
+from duanti.errors import DuantiError
+
+if TYPE_CHECKING:
+    from duanti.evaluation import Report
+    from duanti.model import TopicModel
+    from duanti.predict import Labelled
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 success, 1 data or model at fault, 2 command or config."""
+    return guarded("duanti", lambda: _dispatch(_parser().parse_args(arguments)))
+
+
+def guarded(program: str, action: Callable[[], object]) -> int:
+    """Run a program's action: a user's mistake ends in one line and its exit code, never in a traceback."""
+    logging.basicConfig(format=f"{program}: %(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
+    try:
+        action()
+        sys.stdout.flush()
+    except DuantiError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read us has had enough (head, less); leave nothing for the interpreter to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+def _dispatch(options: argparse.Namespace) -> None:
+    options.run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="duanti",
+        description="Topics of Chinese paragraphs. Models are trained by train/fit.py; these commands use them.",
+        epilog="BUNDLE is a folder that training wrote, or a model URI such as models:/starter@champion.",
+    )
+    parser.add_argument("--version", action="version", version=f"duanti {__version__}")
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_predict(verbs)
+    _add_evaluate(verbs)
+    _add_inspect(verbs)
+    return parser
+
+
+def _add_predict(verbs: Any) -> None:
+    verb = verbs.add_parser(
+        "predict",
+        help="give every paragraph, or every row of a table, its topic",
+        description="Give every paragraph of documents (.txt, stdin), or every row of tables (.jsonl, .csv, .tsv, "
+        ".parquet), its topic. Bylines, boilerplate and texts without a known term get none.",
+    )
+    verb.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or models:/NAME@ALIAS")
+    verb.add_argument(
+        "inputs", metavar="INPUT", nargs="*", default=["-"], help="files or folders; - is stdin (default)"
+    )
+    verb.add_argument("-o", "--output", metavar="FILE", help="write here instead of stdout, whole or not at all")
+    verb.add_argument("--format", choices=("table", "jsonl", "csv", "parquet"), help="default: by OUTPUT's ending")
+    verb.add_argument("--unit", choices=("text", "paragraph"), help="default: paragraph for documents, text for tables")
+    verb.add_argument("--text-column", default="text", metavar="NAME", help="column with the text (default: text)")
+    verb.add_argument("--document-column", default="document", metavar="NAME", help="column with the document")
+    verb.add_argument("--encoding", metavar="NAME", help="of the inputs (default: UTF-8, or GB18030 if they are that)")
+    verb.add_argument("--top", type=_positive, default=3, metavar="K", help="topics to tell per row (default: 3)")
+    verb.set_defaults(run=_predict)
+
+
+def _add_evaluate(verbs: Any) -> None:
+    verb = verbs.add_parser(
+        "evaluate",
+        help="compare a model with labelled texts",
+        description="Predict every row of a labelled corpus and print accuracy, macro-F1 and the figures per topic.",
+    )
+    verb.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or models:/NAME@ALIAS")
+    verb.add_argument("labelled", metavar="LABELLED", help="JSON lines, CSV, TSV, Parquet, fastText, folder per topic")
+    verb.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    verb.add_argument("--text-column", default="text", metavar="NAME", help="column with the text (default: text)")
+    verb.add_argument("--topic-column", default="topic", metavar="NAME", help="column with the topic (default: topic)")
+    verb.add_argument("--document-column", default="document", metavar="NAME", help="column with the document")
+    verb.add_argument("--encoding", metavar="NAME", help="of the corpus (default: UTF-8, or GB18030 if it is that)")
+    verb.set_defaults(run=_evaluate)
+
+
+def _add_inspect(verbs: Any) -> None:
+    verb = verbs.add_parser(
+        "inspect",
+        help="show what a model is made of",
+        description="Show a bundle's topics, where it comes from, and the terms that speak most for each topic.",
+    )
+    verb.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or models:/NAME@ALIAS")
+    verb.add_argument("--terms", type=_positive, default=10, metavar="N", help="terms per topic (default: 10)")
+    verb.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    verb.set_defaults(run=_inspect)
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def load_model(bundle: str) -> TopicModel:
+    """Load a bundle by folder or by model URI; only the latter needs the tracking store."""
+    from duanti.model import TopicModel
+
+    if bundle.startswith(("models:/", "runs:/")):
+        from duanti.tracking import resolve_model_uri
+
+        return TopicModel.load(resolve_model_uri(bundle))
+    return TopicModel.load(bundle)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from duanti.predict import find_inputs, output_format, predict_inputs, write_rows
+
+    kind = output_format(options.format, options.output, is_terminal=sys.stdout.isatty())
+    inputs = find_inputs(
+        options.inputs,
+        text_column=options.text_column,
+        document_column=options.document_column,
+        encoding=options.encoding,
+    )
+    labelled = predict_inputs(load_model(options.bundle), inputs, unit=options.unit, top=options.top)
+    if kind == "table":
+        _print_labelled(labelled)
+    else:
+        write_rows((row for row, _ in labelled), options.output, kind)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from duanti.corpus import read_corpus
+    from duanti.evaluation import evaluate
+
+    corpus = read_corpus(
+        options.labelled,
+        text=options.text_column,
+        topic=options.topic_column,
+        document=options.document_column,
+        encoding=options.encoding,
+    )
+    report = evaluate(load_model(options.bundle), corpus)
+    if options.json:
+        print(json.dumps(report.as_dict(), ensure_ascii=False))
+    else:
+        print_report(report)
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    model = load_model(options.bundle)
+    top_terms = model.top_terms(options.terms)
+    if options.json:
+        facts = {
+            **model.provenance,
+            "topics": list(model.topics),
+            "terms": len(model.weights),
+            "top_terms": top_terms,
+        }
+        print(json.dumps(facts, ensure_ascii=False))
+        return
+    _print_provenance(model)
+    table = _table("topic", "terms that speak for it most")
+    for topic, terms in top_terms.items():
+        table.add_row(topic, "  ".join(terms))
+    _show(table)
+
+
+def _print_provenance(model: TopicModel) -> None:
+    facts = _table("", "")
+    facts.show_header = False
+    corpus = model.provenance.get("corpus", {})
+    metrics = model.provenance.get("metrics", {})
+    recipe = model.provenance.get("recipe", {})
+    facts.add_row(
+        "model",
+        f"{model.provenance.get('name', '')}, {len(model.topics)} topics, {len(model.weights):,} terms",
+    )
+    facts.add_row("classifier", "  ".join(f"{key}={value}" for key, value in recipe.get("classifier", {}).items()))
+    facts.add_row("features", "  ".join(f"{key}={value}" for key, value in recipe.get("features", {}).items()))
+    if corpus:
+        counts = f"{corpus['rows']:,} rows in {corpus['documents']:,} documents, SHA-256 {corpus['digest'][:16]}…"
+        facts.add_row("trained on", f"{corpus['name']}: {counts}")
+    if metrics:
+        figures = f"accuracy {metrics['accuracy']:.4f}, macro-F1 {metrics['macro_f1']:.4f}, {metrics['rows']:,} rows"
+        facts.add_row("tested on", f"{metrics['corpus']}: {figures}")
+    _show(facts)
+
+
+def print_report(report: Report, *, to_stderr: bool = False) -> None:
+    """Print the figures of an evaluation as tables for a terminal."""
+    low, high = report.accuracy_interval
+    macro_low, macro_high = report.macro_f1_interval
+    summary = _table("rows", "accuracy", "macro-F1", "calibration error", "without topic")
+    summary.add_row(
+        f"{report.rows:,}",
+        f"{report.accuracy:.4f} [{low:.4f}, {high:.4f}]",
+        f"{report.macro_f1:.4f} [{macro_low:.4f}, {macro_high:.4f}]",
+        f"{report.expected_calibration_error:.4f}",
+        f"{report.without_topic:,}",
+    )
+    topics = _table("topic", "precision", "recall", "F1", "rows")
+    for topic, figures in report.topics.items():
+        shares = (figures.precision, figures.recall, figures.f1)
+        topics.add_row(topic, *(f"{share:.3f}" for share in shares), f"{figures.rows:,}")
+    _show(summary, to_stderr=to_stderr)
+    _show(topics, to_stderr=to_stderr)
+
+
+def _print_labelled(labelled: Iterable[Labelled]) -> None:
+    """The readable table: each paragraph with its topics and the beginning and end of its text."""
+    table = _table("document", "¶", "kind", "topic", "probability", "next", "text")
+    for row, text in labelled:
+        others = "  ".join(f"{other['topic']} {other['probability']:.2f}" for other in row["alternatives"])
+        probability = "" if row["probability"] is None else f"{row['probability']:.2f}"
+        number = str(row["paragraph"])
+        table.add_row(row["document"], number, row["kind"], row["topic"] or "–", probability, others, _shorten(text))
+    _show(table)
+
+
+def _shorten(text: str, length: int = 24) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= length else f"{flat[: length - 6]}…{flat[-5:]}"
+
+
+def _table(*columns: str) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    return Table(*columns, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+
+
+def _show(table: Any, *, to_stderr: bool = False) -> None:
+    from rich.console import Console
+
+    # Without a terminal there is no width to fit into; cells come from data, so markup in them is text.
+    Console(
+        stderr=to_stderr,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        width=None if sys.stdout.isatty() else 120,
+    ).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

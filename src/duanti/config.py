@@ -1,0 +1,363 @@
+"""A recipe: one YAML that says everything about one experiment.
+
+Owns the schema of configs/*.yaml, overrides from the command line, and the report of all faults at once, each
+with its place and a remedy. Refuses to know what the settings do, and to open any file but the recipe.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from duanti.errors import ConfigError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _ordered(value: tuple[int, int]) -> tuple[int, int]:
+    if value[0] > value[1]:
+        raise ValueError(f"the shortest length comes first: write [{value[1]}, {value[0]}]")
+    return value
+
+
+_Positive = Annotated[int, Field(ge=1)]
+NgramRange = Annotated[tuple[_Positive, _Positive], BeforeValidator(_as_tuple), AfterValidator(_ordered)]
+Strings = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class DataConfig(_Section):
+    """Which corpus, and how to read it."""
+
+    train: str = Field(min_length=1, description="file or folder with the labelled corpus to train on")
+    test: str | Share | None = Field(
+        default=None,
+        description="a labelled file to test on, a share (0-1) of train to hold out, or null: train on all",
+    )
+    text: str = Field(default="text", description="column with the text")
+    topic: str = Field(default="topic", description="column with the topic")
+    document: str = Field(default="document", description="column with the document a paragraph stands in")
+    encoding: str | None = Field(default=None, description="null: UTF-8, or GB18030 when the bytes are that")
+
+
+class FeaturesConfig(_Section):
+    """How a text becomes TF-IDF weighted terms."""
+
+    words: NgramRange | None = Field(default=(1, 1), description="lengths of word n-grams, or null for no words")
+    characters: NgramRange | None = Field(default=(1, 2), description="lengths of character n-grams, or null for none")
+    normalize: bool = Field(default=True, description="fold full-width and other compatibility forms (NFKC)")
+    lowercase: bool = Field(default=True, description="lower-case before segmenting")
+    hmm: bool = Field(default=True, description="let jieba find words its dictionary lacks")
+    user_words: Strings = Field(default=(), description="words added to jieba's dictionary")
+    stop_words: Strings = Field(default=(), description="words that are no terms")
+    min_df: Annotated[int, Field(ge=1)] | Share = Field(
+        default=1, description="drop terms in fewer texts (count or share)"
+    )
+    max_df: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="drop terms in more texts (count or share)"
+    )
+    max_features: _Positive | None = Field(default=None, description="keep only the most frequent terms of each kind")
+    sublinear_tf: bool = Field(default=False, description="use 1 + log(count) for count")
+    use_idf: bool = Field(default=True, description="weigh terms by inverse document frequency")
+    norm: Literal["l1", "l2"] | None = Field(default="l2", description="scale each text's weights to length one")
+
+    @model_validator(mode="after")
+    def _check(self) -> FeaturesConfig:
+        if self.words is None and self.characters is None:
+            raise ValueError("words and characters are both null: nothing would be left to learn from")
+        return self
+
+
+class LinearSVCConfig(_Section):
+    """scikit-learn's LinearSVC."""
+
+    kind: Literal["linear_svc"] = "linear_svc"
+    C: float = Field(default=1.0, gt=0, description="inverse of the regularisation's strength")
+    class_weight: Literal["balanced"] | None = Field(default=None, description="'balanced': rare topics count more")
+
+
+class LogisticRegressionConfig(_Section):
+    """scikit-learn's LogisticRegression."""
+
+    kind: Literal["logistic_regression"]
+    C: float = Field(default=10.0, gt=0, description="inverse of the regularisation's strength")
+    class_weight: Literal["balanced"] | None = Field(default=None, description="'balanced': rare topics count more")
+    max_iter: _Positive = Field(default=1000, description="iterations at most")
+
+
+class ComplementNBConfig(_Section):
+    """scikit-learn's ComplementNB."""
+
+    kind: Literal["complement_nb"]
+    alpha: float = Field(default=0.3, gt=0, description="additive smoothing")
+    norm: bool = Field(default=False, description="normalise the weights a second time")
+
+
+ClassifierConfig = Annotated[
+    LinearSVCConfig | LogisticRegressionConfig | ComplementNBConfig, Field(discriminator="kind")
+]
+_CLASSIFIERS: dict[str, type[_Section]] = {
+    "linear_svc": LinearSVCConfig,
+    "logistic_regression": LogisticRegressionConfig,
+    "complement_nb": ComplementNBConfig,
+}
+
+
+class CalibrationConfig(_Section):
+    """How scores become probabilities."""
+
+    folds: Annotated[int, Field(ge=2)] = Field(default=5, description="folds for the out-of-fold scores")
+
+
+class EvaluationConfig(_Section):
+    """How the figures get their intervals."""
+
+    resamples: Annotated[int, Field(ge=100)] = Field(default=1000, description="bootstrap resamples of documents")
+    confidence: Share = Field(default=0.95, description="confidence of the intervals")
+
+
+class TrackingConfig(_Section):
+    """Where runs are recorded."""
+
+    enabled: bool = Field(default=True, description="record the run in MLflow")
+    uri: str = Field(default="sqlite:///mlflow.db", min_length=1, description="MLflow tracking store")
+    experiment: str | None = Field(default=None, description="experiment's name; null: the recipe's name")
+
+
+class RunConfig(_Section):
+    """One complete experiment."""
+
+    name: str = Field(pattern=r"^[^/:.\s][^/:\s]*$", description="the bundle's and registered model's name")
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="everything drawn at random follows from it")
+    output: str = Field(default="models", min_length=1, description="folder that gets the bundle, as output/name")
+    n_jobs: _Positive | None = Field(default=None, description="processes; null: all cores. Never changes a result")
+    data: DataConfig
+    features: FeaturesConfig = FeaturesConfig()
+    classifier: ClassifierConfig = LinearSVCConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    def flat(self) -> dict[str, Any]:
+        """Every setting as ``section.key``, for a table or a tracking store."""
+        return dict(_flatten(self.model_dump(mode="json")))
+
+    def recipe(self) -> dict[str, Any]:
+        """What decides the model, and nothing that only says where files are."""
+        return self.model_dump(mode="json", include={"seed", "features", "classifier", "calibration"})
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a recipe and apply ``section.key=value`` overrides, values in YAML's notation.
+
+    ``name`` is the file's own name where the recipe gives none.
+
+    Raises
+    ------
+    ConfigError
+        with every fault of the file and the overrides, each with its place and a remedy
+    """
+    path = Path(path)
+    faults: list[str] = []
+    tree, places = _read_yaml(path, faults)
+    for override in overrides:
+        _apply_override(override, tree, places, faults)
+    tree.setdefault("name", path.stem)
+    config = None
+    try:
+        config = RunConfig.model_validate(tree)
+    except ValidationError as error:
+        faults += _explain_all(error.errors(), places, str(path))
+    if faults or config is None:
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise ConfigError("\n  ".join([f"{path}: {count}", *faults]))
+    return config
+
+
+def describe_settings() -> list[tuple[str, str, str]]:
+    """Every setting as (section.key, default, what it does), in the schema's order."""
+    return list(_describe(RunConfig, ""))
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that also reads ``1e-3`` as the number it is."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+_Place = tuple[str, ...]
+
+
+def _read_yaml(path: Path, faults: list[str]) -> tuple[dict[str, Any], dict[_Place, str]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such recipe. See configs/ for those that exist.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 ({error}).") from None
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        tree = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{where}: not valid YAML ({getattr(error, 'problem', None) or error}).") from None
+    if node is None:
+        return {}, {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: not a recipe. It needs sections such as 'data:' with 'train: FILE' below.")
+    return cast("dict[str, Any]", tree), dict(_key_places(node, (), str(path), faults))
+
+
+def _key_places(node: yaml.Node, at: _Place, path: str, faults: list[str]) -> Iterator[tuple[_Place, str]]:
+    """Where each key stands; a key given twice, which YAML lets pass, is a fault."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen = set()
+    for key, value in node.value:
+        here = (*at, str(key.value))
+        place = f"{path}, line {key.start_mark.line + 1}"
+        if here in seen:
+            faults.append(f"{place}: {'.'.join(here)} is given twice. Keep one.")
+        seen.add(here)
+        yield here, place
+        yield from _key_places(value, here, path, faults)
+
+
+def _apply_override(override: str, tree: dict[str, Any], places: dict[_Place, str], faults: list[str]) -> None:
+    key, equals, text = override.partition("=")
+    at = tuple(key.split("."))
+    if not equals or not all(at):
+        faults.append(f"{override}: not an override. Write section.key=value, for instance classifier.C=0.5")
+        return
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        value = text
+    section = tree
+    for name in at[:-1]:
+        if not isinstance(section.get(name), dict):
+            section[name] = {}
+        section = section[name]
+    # Another kind of classifier has other settings: those of the recipe's kind do not go with it.
+    if at == ("classifier", "kind") and section.get("kind") != value:
+        section.clear()
+    section[at[-1]] = value
+    places[at] = f"override {override}"
+
+
+_TYPE_NAMES = {
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "a string (put it in quotes)",
+    "tuple_type": "a list, such as [1, 2]",
+    "model_type": "a section with keys below it",
+    "model_attributes_type": "a section with keys below it",
+    "dict_type": "a section with keys below it",
+}
+
+
+def _explain_all(details: Sequence[ErrorDetails], places: dict[_Place, str], path: str) -> list[str]:
+    """One line per key at fault: a key that may be of several types fails once for each of them."""
+    by_key: dict[_Place, list[ErrorDetails]] = {}
+    for detail in details:
+        by_key.setdefault(_settings_path(detail), []).append(detail)
+    return [_explain(at, alike, places, path) for at, alike in by_key.items()]
+
+
+def _explain(at: _Place, details: Sequence[ErrorDetails], places: dict[_Place, str], path: str) -> str:
+    """One fault in one line: place, key, what is wrong, what to do."""
+    place = next((places[at[:n]] for n in range(len(at), 0, -1) if at[:n] in places), path)
+    key = ".".join(at)
+    # A value of the right type but out of range says more than the types it might have had.
+    detail = next((d for d in details if d["type"] not in _TYPE_NAMES), details[0])
+    kind, given = detail["type"], _shown(detail.get("input"))
+    if kind == "missing":
+        return f"{place}: {key} is missing. Set it in the recipe, or give {key}=VALUE on the command line."
+    if kind == "extra_forbidden":
+        known = _known_keys(at[:-1], detail)
+        near = get_close_matches(at[-1], known, 1)
+        hint = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known)}."
+        return f"{place}: unknown key {key}. {hint}"
+    if kind == "union_tag_not_found":
+        return f"{place}: {key}.kind is missing. Use one of {', '.join(_CLASSIFIERS)}."
+    if kind == "union_tag_invalid":
+        return f"{place}: {key} is {_shown(detail['ctx']['tag'])}; use one of {', '.join(_CLASSIFIERS)}."
+    if kind == "literal_error":
+        return f"{place}: {key} is {given}; use one of {detail['ctx']['expected']}."
+    if kind in _TYPE_NAMES:
+        types = " or ".join(dict.fromkeys(_TYPE_NAMES.get(d["type"], "null") for d in details))
+        return f"{place}: {key} is {given}; it must be {types}."
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{place}: {key} is {given}; {'it ' if message.startswith('should') else ''}{message}."
+
+
+def _shown(value: Any) -> str:
+    plain = list(value) if isinstance(value, tuple) else value
+    text = repr(value) if isinstance(value, str) else yaml.safe_dump(plain, default_flow_style=True).split("\n")[0]
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _settings_path(detail: ErrorDetails) -> _Place:
+    """pydantic's location without what is not a key of the recipe: union members and list positions."""
+    location = [str(part) for part in detail["loc"]]
+    if len(location) > 1 and location[0] == "classifier" and location[1] in _CLASSIFIERS:
+        del location[1]
+    if detail["type"] == "union_tag_invalid":
+        location.append("kind")
+    return tuple(location[:2])
+
+
+def _known_keys(section: _Place, detail: ErrorDetails) -> list[str]:
+    if not section:
+        return list(RunConfig.model_fields)
+    if section[0] == "classifier":
+        return list(_CLASSIFIERS[str(detail["loc"][1])].model_fields)
+    model = RunConfig.model_fields[section[0]].annotation
+    return list(cast("type[BaseModel]", model).model_fields)
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _describe(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+    for name, field in model.model_fields.items():
+        members = [m for m in getattr(field.annotation, "__args__", (field.annotation,)) if isinstance(m, type)]
+        sections = [member for member in members if issubclass(member, _Section)]
+        for section in sections:
+            yield from _describe(section, f"{prefix}{name}.")
+        if not sections:
+            yield (
+                f"{prefix}{name}",
+                "required" if field.is_required() else str(field.default),
+                field.description or "",
+            )

@@ -1,0 +1,440 @@
+"""Rows on disk: strict decoding, the table formats, labelled corpora, splits by document.
+
+Owns the way from a file to rows of strings, with the place (file and line) of whatever is wrong with one, and
+``Corpus``: texts, their topics and the documents they stand in. Refuses to know words, models and runs.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import logging
+import re
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from duanti.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+#: File name endings (before .gz or .zst) and the format they stand for.
+FORMATS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".txt": "text",
+    ".fasttext": "text",
+}
+_COMPRESSED = (".gz", ".zst")
+_LABEL = "__label__"
+
+
+class Row(NamedTuple):
+    """One row of a table: where it stands, and its values by column (None where it has none)."""
+
+    place: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Labelled texts, in file order.
+
+    Parameters
+    ----------
+    name
+        the file or folder name without its endings
+    texts, topics
+        one string each per row
+    documents
+        the document each row stands in; None for a row that is a document of its own
+    """
+
+    name: str
+    texts: Sequence[str]
+    topics: Sequence[str]
+    documents: Sequence[str | None]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @cached_property
+    def topic_counts(self) -> dict[str, int]:
+        """Rows per topic, topics sorted by code point."""
+        counts = dict.fromkeys(sorted(set(self.topics)), 0)
+        for topic in self.topics:
+            counts[topic] += 1
+        return counts
+
+    @cached_property
+    def groups(self) -> list[int]:
+        """Number of the document each row stands in, counted from 0 in order of appearance."""
+        numbers: dict[str, int] = {}
+        groups = []
+        alone = 0
+        for document in self.documents:
+            if document is None:
+                groups.append(len(numbers) + alone)
+                alone += 1
+            else:
+                if document not in numbers:
+                    numbers[document] = len(numbers) + alone
+                groups.append(numbers[document])
+        return groups
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the content, the same whatever the file format.
+
+        Each document's rows count in their order; the order of the documents does not, because a folder of
+        files has none.
+        """
+        documents: dict[int, Any] = {}
+        for text, topic, document, group in zip(self.texts, self.topics, self.documents, self.groups, strict=True):
+            if group not in documents:
+                documents[group] = hashlib.sha256(_framed(document or ""))
+            documents[group].update(_framed(topic) + _framed(text))
+        return hashlib.sha256(b"".join(sorted(state.digest() for state in documents.values()))).hexdigest()
+
+    def select(self, rows: Iterable[int]) -> Corpus:
+        """Return the corpus of these rows, in the order given."""
+        chosen = list(rows)
+        return replace(
+            self,
+            texts=[self.texts[row] for row in chosen],
+            topics=[self.topics[row] for row in chosen],
+            documents=[self.documents[row] for row in chosen],
+        )
+
+    def split(self, share: float, seed: int) -> tuple[Corpus, Corpus]:
+        """Hold out about ``share`` (0..1) of the rows of every topic, by whole documents.
+
+        Returns the corpus that remains and the one held out.
+        """
+        side = self.assign((1 - share, share), seed)
+        held_out = [row for row, part in enumerate(side) if part == 1]
+        if not held_out or len(held_out) == len(self):
+            raise DataError(
+                f"{self.name}: holding out {share:g} of {len(set(self.groups))} documents leaves one side empty. "
+                "Give more documents, another share, or a file to test on."
+            )
+        return self.select(row for row, part in enumerate(side) if part == 0), self.select(held_out)
+
+    def folds(self, n_folds: int, seed: int) -> list[int]:
+        """Return each row's fold (0..n_folds-1): documents whole, topics spread as evenly as that allows."""
+        return self.assign((1.0,) * n_folds, seed)
+
+    def assign(self, capacities: Sequence[float], seed: int) -> list[int]:
+        """Deal documents to parts of these relative capacities, and return each row's part.
+
+        Long documents are dealt first, equal ones in an order drawn from ``seed``; each goes to the part that
+        has, measured by its capacity, the least of the document's topics.
+        """
+        members: dict[int, list[int]] = {}
+        for row, group in enumerate(self.groups):
+            members.setdefault(group, []).append(row)
+        order = list(members.values())
+        Random(seed).shuffle(order)
+        order.sort(key=len, reverse=True)
+        held: list[dict[str, float]] = [dict.fromkeys(self.topic_counts, 0.0) for _ in capacities]
+        filled = [0.0] * len(capacities)
+        part_of_row = [0] * len(self)
+        for rows in order:
+            topics = [self.topics[row] for row in rows]
+            part = min(
+                range(len(capacities)),
+                key=lambda p: (
+                    sum((held[p][t] + 1) / self.topic_counts[t] for t in topics) / capacities[p],
+                    filled[p] / capacities[p],
+                ),
+            )
+            filled[part] += len(rows)
+            for row, topic in zip(rows, topics, strict=True):
+                held[part][topic] += 1
+                part_of_row[row] = part
+        return part_of_row
+
+
+def read_corpus(
+    path: str | Path,
+    *,
+    text: str = "text",
+    topic: str = "topic",
+    document: str = "document",
+    encoding: str | None = None,
+) -> Corpus:
+    """Read a labelled corpus: JSON lines, CSV, TSV, Parquet, fastText lines, or a folder per topic.
+
+    Files may be compressed (.gz, .zst). ``text``, ``topic`` and ``document`` name the columns; ``document`` may
+    be absent. ``encoding`` is of the text formats; None means UTF-8, with or without BOM, or GB18030 when the
+    bytes are that (which is then logged).
+
+    Raises
+    ------
+    DataError
+        naming file and line, when anything is missing, undecodable, empty or of the wrong type
+    """
+    path = Path(path)
+    rows = _folder_rows(path, encoding) if path.is_dir() else read_rows(path, (text, topic), (document,), encoding)
+    if path.is_dir() or file_format(path) == "text":
+        text, topic, document = "text", "topic", "document"
+    texts, topics, documents = [], [], []
+    for place, values in rows:
+        texts.append(_required(place, text, values.get(text)))
+        topics.append(_required(place, topic, values.get(topic)))
+        documents.append(checked_string(place, document, values.get(document)) or None)
+    if not texts:
+        raise DataError(f"{path}: holds no rows. Each row needs a text and a topic.")
+    return Corpus(_stem(path), texts, topics, documents)
+
+
+def read_rows(
+    path: Path, required: Sequence[str], optional: Sequence[str] = (), encoding: str | None = None
+) -> Iterator[Row]:
+    """Yield the rows of one table file, with only the columns asked for.
+
+    fastText lines have the columns ``text`` and ``topic``. The values are as the format has them: see
+    ``checked_string``.
+
+    Raises
+    ------
+    DataError
+        when the file is missing, cannot be decoded or parsed, or lacks a required column
+    """
+    kind = file_format(path)
+    if kind == "parquet":
+        yield from _parquet_rows(path, required, optional)
+    elif kind == "jsonl":
+        yield from _json_rows(str(path), read_text(path, encoding), required)
+    elif kind in ("csv", "tsv"):
+        delimiter = "," if kind == "csv" else "\t"
+        yield from _delimited_rows(str(path), read_text(path, encoding), delimiter, required)
+    else:
+        yield from _fasttext_rows(str(path), read_text(path, encoding))
+
+
+def file_format(path: Path) -> str:
+    """Return the format a file's name stands for: jsonl, csv, tsv, parquet or text.
+
+    Raises
+    ------
+    DataError
+        for an ending that stands for none
+    """
+    endings = [ending.lower() for ending in path.suffixes[-2:]]
+    if endings and endings[-1] in _COMPRESSED:
+        endings.pop()
+    kind = FORMATS.get(endings[-1]) if endings else None
+    if kind is None:
+        raise DataError(f"{path}: cannot tell its format. Known endings: {', '.join(FORMATS)} (also .gz, .zst).")
+    return kind
+
+
+def read_text(path: Path, encoding: str | None = None) -> str:
+    """Return the decoded content of a file, line ends as they are."""
+    return decode(_read_bytes(path), str(path), encoding)
+
+
+def decode(data: bytes, place: str, encoding: str | None = None) -> str:
+    """Decode strictly: by the encoding given, else UTF-8, else GB18030 when the bytes are plainly that.
+
+    Raises
+    ------
+    DataError
+        naming the line of the first byte that cannot be decoded, or of a NUL character
+    """
+    for name in (encoding,) if encoding else ("utf-8-sig", "gb18030"):
+        try:
+            text = data.decode(name)
+        except LookupError:
+            raise DataError(f"{place}: unknown encoding {name!r}. Use utf-8 or gb18030.") from None
+        except UnicodeDecodeError as error:
+            fault = error
+            if name == "utf-8-sig" and _looks_like_utf8(data):
+                break
+            continue
+        if name == "gb18030" and not encoding:
+            logger.warning("%s: not UTF-8, read as GB18030. Declare the encoding if that is wrong.", place)
+        if "\0" in text:
+            line = text.count("\n", 0, text.index("\0")) + 1
+            raise DataError(f"{place}, line {line}: a NUL character. Is this a text file, in UTF-8 or GB18030?")
+        return text.removeprefix("\ufeff")
+    line = data.count(b"\n", 0, fault.start) + 1
+    raise DataError(
+        f"{place}, line {line}: byte {data[fault.start]:#04x} is not valid {encoding or 'UTF-8'}. "
+        "Mend the file, or declare its encoding."
+    )
+
+
+def checked_string(place: str, column: str, value: Any) -> str:
+    """Return a cell as a string: null is empty, whole numbers are their digits.
+
+    Raises
+    ------
+    DataError
+        for any other type, a NUL character, and lone surrogates, which no encoding can hold
+    """
+    if value is None:
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise DataError(f"{place}: {column!r} is {_type_name(value)}, not a string.")
+    if "\0" in value:
+        raise DataError(f"{place}: {column!r} holds a NUL character. Remove it.")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"{place}: {column!r} holds a lone surrogate, which is no character.") from None
+    return value
+
+
+def _framed(value: str) -> bytes:
+    data = value.encode()
+    return len(data).to_bytes(8, "little") + data
+
+
+def _stem(path: Path) -> str:
+    name = path.resolve().name
+    for ending in (*_COMPRESSED, *FORMATS):
+        name = name.removesuffix(ending)
+    return name
+
+
+def _required(place: str, column: str, value: Any) -> str:
+    text = checked_string(place, column, value)
+    if not text.strip():
+        raise DataError(f"{place}: {column!r} is empty. Give it a value or remove the row.")
+    return text
+
+
+def _type_name(value: Any) -> str:
+    names = {bool: "true or false", float: "a number with a fraction", list: "a list", dict: "an object"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        if path.suffix.lower() == ".gz":
+            return gzip.decompress(data)
+        if path.suffix.lower() == ".zst":
+            return bytes(pa.CompressedInputStream(pa.BufferReader(data), "zstd").read())
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file.") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: damaged or cut short ({error}).") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from None
+    return data
+
+
+def _looks_like_utf8(data: bytes) -> bool:
+    """Whether most non-ASCII bytes are three-byte UTF-8 Han, so that a fault is a fault and not GB18030."""
+    han = sum(map(len, re.findall(rb"[\xe3-\xe9][\x80-\xbf][\x80-\xbf]", data)))
+    return han * 2 > len(data) - len(data.translate(None, bytes(range(128, 256))))
+
+
+def _check_columns(place: str, present: Sequence[str], required: Sequence[str]) -> None:
+    for column in required:
+        if column not in present:
+            near = get_close_matches(column, present, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise DataError(f"{place}: no column {column!r}; it has {', '.join(map(repr, present)) or 'none'}.{hint}")
+
+
+def _json_rows(place: str, text: str, required: Sequence[str]) -> Iterator[Row]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        here = f"{place}, line {number}"
+        try:
+            values = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise DataError(f"{here}: not valid JSON ({error}).") from None
+        if not isinstance(values, dict):
+            raise DataError(f'{here}: {_type_name(values)}, not an object. A row looks like {{"text": "..."}}.')
+        _check_columns(here, list(values), required)
+        yield Row(here, values)
+
+
+def _delimited_rows(place: str, text: str, delimiter: str, required: Sequence[str]) -> Iterator[Row]:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    start = 1
+    try:
+        for cells in reader:
+            here = f"{place}, line {start}"
+            start = reader.line_num + 1
+            if not cells:
+                continue
+            if header is None:
+                header = cells
+                _check_columns(here, header, required)
+            elif len(cells) != len(header):
+                raise DataError(f"{here}: {len(cells)} cells where the header has {len(header)}. Is a quote missing?")
+            else:
+                yield Row(here, dict(zip(header, cells, strict=True)))
+    except csv.Error as error:
+        raise DataError(f"{place}, line {start}: not valid CSV ({error}).") from None
+
+
+def _fasttext_rows(place: str, text: str) -> Iterator[Row]:
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.removesuffix("\r")
+        if not line.strip():
+            continue
+        here = f"{place}, line {number}"
+        label, _, rest = line.partition(" ")
+        if not label.startswith(_LABEL):
+            raise DataError(f"{here}: does not begin with {_LABEL}TOPIC and a space (fastText's format).")
+        if rest.startswith(_LABEL):
+            raise DataError(f"{here}: more than one topic. Keep one {_LABEL} per line.")
+        yield Row(here, {"text": rest, "topic": label.removeprefix(_LABEL)})
+
+
+def _parquet_rows(path: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[Row]:
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            _check_columns(str(path), names, required)
+            row = 0
+            for batch in file.iter_batches(columns=[name for name in (*required, *optional) if name in names]):
+                batch.validate(full=True)
+                for values in batch.to_pylist():
+                    yield Row(f"{path}, row {row}", values)
+                    row += 1
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file.") from None
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a sound Parquet file ({str(error).splitlines()[0]}).") from None
+
+
+def _folder_rows(folder: Path, encoding: str | None) -> Iterator[Row]:
+    """A folder per topic, a .txt file per text; the line end that closes a file is not part of its text."""
+    topics = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    for topic in topics:
+        if not topic.is_dir():
+            raise DataError(f"{topic}: a file between the topic folders. Move it away, or name one file as the corpus.")
+        for file in sorted(entry for entry in topic.iterdir() if not entry.name.startswith(".")):
+            if not file.is_file() or file_format(file) != "text":
+                raise DataError(f"{file}: not a .txt file. In a folder per topic, each text is one .txt file.")
+            text = read_text(file, encoding)
+            yield Row(str(file), {"text": text.removesuffix("\n").removesuffix("\r"), "topic": topic.name})

@@ -1,0 +1,193 @@
+"""How good a model is on labelled texts, and how sure one can be of that.
+
+Owns the figures: accuracy, macro-F1, per topic, confusion, calibration error, intervals by resampling documents.
+Refuses to know files, pictures and tracking stores. Plain numpy over one confusion matrix, held against
+scikit-learn in the tests, so that evaluating a bundle needs nothing that predicting does not.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duanti.corpus import Corpus
+from duanti.model import Prediction, TopicModel
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TopicFigures:
+    """One topic: shares in 0..1, ``rows`` that have it."""
+
+    precision: float
+    recall: float
+    f1: float
+    rows: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """Figures of one model on one corpus, shares in 0..1.
+
+    No topic, and a gold topic the model does not know, count as wrong. Macro-F1 averages over the topics in gold
+    or predictions. Intervals are percentiles over resampled documents.
+    """
+
+    rows: int
+    documents: int
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    macro_f1: float
+    macro_f1_interval: tuple[float, float]
+    expected_calibration_error: float
+    without_topic: int
+    topics: dict[str, TopicFigures]
+    labels: tuple[str, ...]
+    confusion: NDArray[np.int64]  # gold x predicted, by labels; a last column for no topic
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures as plain data, for JSON."""
+        return {
+            "rows": self.rows,
+            "documents": self.documents,
+            "accuracy": self.accuracy,
+            "accuracy_interval": list(self.accuracy_interval),
+            "macro_f1": self.macro_f1,
+            "macro_f1_interval": list(self.macro_f1_interval),
+            "expected_calibration_error": self.expected_calibration_error,
+            "without_topic": self.without_topic,
+            "topics": {topic: vars(figures) for topic, figures in self.topics.items()},
+            "confusion": {"labels": list(self.labels), "rows": self.confusion.tolist()},
+        }
+
+
+def evaluate(
+    model: TopicModel, corpus: Corpus, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
+) -> Report:
+    """Predict every row of a labelled corpus, as body text of one unit, and compare.
+
+    ``resamples`` documents-with-replacement draws give the intervals at ``confidence``. Topics of the corpus
+    that the model does not know are logged.
+    """
+    unknown = sorted(set(corpus.topics) - set(model.topics))
+    if unknown:
+        logger.warning(
+            "%s: topics the model does not know, counted as wrong: %s",
+            corpus.name,
+            ", ".join(map(str, unknown)),
+        )
+    return compare(corpus, model.predict(corpus.texts, top=1), resamples=resamples, confidence=confidence, seed=seed)
+
+
+def compare(
+    corpus: Corpus,
+    predictions: list[Prediction],
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Report:
+    """Hold predictions against the topics of a corpus, row by row."""
+    predicted_topics = {p.topic for p in predictions if p.topic is not None}
+    labels = tuple(sorted(set(corpus.topics) | predicted_topics))
+    column = {topic: number for number, topic in enumerate(labels)}
+    gold = np.array([column[topic] for topic in corpus.topics])
+    predicted = np.array([len(labels) if p.topic is None else column[p.topic] for p in predictions])
+    confusion = _confusion(gold, predicted, len(labels))
+    precision, recall, f1, support = _per_topic(confusion)
+    drawn = _resampled(gold, predicted, np.asarray(corpus.groups), len(labels), resamples, seed)
+    outer = (50 * (1 - confidence), 50 * (1 + confidence))
+    probability = np.array([np.nan if p.probability is None else p.probability for p in predictions])
+    return Report(
+        rows=len(gold),
+        documents=len(set(corpus.groups)),
+        accuracy=float(np.mean(gold == predicted)),
+        accuracy_interval=_interval([_accuracy(matrix) for matrix in drawn], outer),
+        macro_f1=_macro_f1(confusion),
+        macro_f1_interval=_interval([_macro_f1(matrix) for matrix in drawn], outer),
+        expected_calibration_error=expected_calibration_error(probability, gold == predicted),
+        without_topic=int(confusion[:, -1].sum()),
+        topics={
+            topic: TopicFigures(float(precision[n]), float(recall[n]), float(f1[n]), int(support[n]))
+            for topic, n in column.items()
+        },
+        labels=labels,
+        confusion=confusion,
+    )
+
+
+def expected_calibration_error(probability: NDArray[np.float64], correct: NDArray[np.bool_], n_bins: int = 15) -> float:
+    """Return the mean distance of confidence and accuracy over equal-width bins, weighed by their rows.
+
+    Naeini et al. 2015, "Obtaining Well Calibrated Probabilities Using Bayesian Binning". Rows without a
+    probability (NaN) make no promise and are left out.
+    """
+    claimed = ~np.isnan(probability)
+    if not claimed.any():
+        return 0.0
+    p, hit = probability[claimed], correct[claimed].astype(float)
+    bins = np.minimum((p * n_bins).astype(int), n_bins - 1)
+    gap = np.bincount(bins, weights=p - hit, minlength=n_bins)
+    return float(np.abs(gap).sum() / len(p))
+
+
+def _confusion(
+    gold: NDArray[np.intp],
+    predicted: NDArray[np.intp],
+    n_labels: int,
+    weights: NDArray[np.intp] | None = None,
+) -> NDArray[np.int64]:
+    cells = np.bincount(gold * (n_labels + 1) + predicted, weights=weights, minlength=n_labels * (n_labels + 1))
+    return cells.reshape(n_labels, n_labels + 1).astype(np.int64)
+
+
+def _per_topic(
+    confusion: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Precision, recall, F1 (0 where undefined) and rows of each topic."""
+    hits = np.diag(confusion).astype(float)
+    support, claimed = confusion.sum(axis=1), confusion[:, :-1].sum(axis=0)
+    precision = hits / np.maximum(claimed, 1)
+    recall = hits / np.maximum(support, 1)
+    f1 = 2 * hits / np.maximum(support + claimed, 1)
+    return precision, recall, f1, support
+
+
+def _accuracy(confusion: NDArray[np.int64]) -> float:
+    return float(np.trace(confusion) / confusion.sum())
+
+
+def _macro_f1(confusion: NDArray[np.int64]) -> float:
+    """Mean F1 of the topics that occur, in gold or in predictions."""
+    f1 = _per_topic(confusion)[2]
+    occurs = (confusion.sum(axis=1) + confusion[:, :-1].sum(axis=0)) > 0
+    return float(f1[occurs].mean())
+
+
+def _resampled(
+    gold: NDArray[np.intp],
+    predicted: NDArray[np.intp],
+    groups: NDArray[np.intp],
+    n_labels: int,
+    resamples: int,
+    seed: int,
+) -> list[NDArray[np.int64]]:
+    """Confusion matrices of documents drawn with replacement: paragraphs of one document are not independent."""
+    random = np.random.default_rng(seed)
+    _, document = np.unique(groups, return_inverse=True)
+    n_documents = int(document.max()) + 1
+    matrices = []
+    for _ in range(resamples):
+        times_drawn = np.bincount(random.integers(n_documents, size=n_documents), minlength=n_documents)
+        matrices.append(_confusion(gold, predicted, n_labels, times_drawn[document]))
+    return matrices
+
+
+def _interval(figures: list[float], outer: tuple[float, float]) -> tuple[float, float]:
+    low, high = np.percentile(figures, outer)
+    return float(low), float(high)

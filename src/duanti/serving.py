@@ -1,0 +1,47 @@
+"""A bundle as an MLflow model.
+
+Owns the shape MLflow wants: a frame of texts in, a frame of ``duanti predict``'s rows out. Refuses to know MLflow
+itself: this module and the ones below it travel with the logged model, and mlflow imports them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from duanti.errors import UsageError
+from duanti.model import TopicModel
+from duanti.predict import UNITS, Unit, predict_units
+
+
+class ServedModel:
+    """What ``mlflow.pyfunc.load_model`` wraps."""
+
+    def __init__(self, model: TopicModel) -> None:
+        self.model = model
+
+    def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
+        """Return one row per text or paragraph, as a DataFrame with object columns: no topic is None, never NaN.
+
+        ``model_input`` is a frame with a column ``text``, and ``document`` where rows have one. ``params`` are
+        ``unit`` ("text" or "paragraph") and ``top``, the number of topics to tell.
+        """
+        import pandas as pd
+
+        settings = {"unit": "text", "top": 3, **(params or {})}
+        if settings["unit"] not in UNITS:
+            raise UsageError(f"unit is {settings['unit']!r}; use one of {', '.join(UNITS)}.")
+        frame = model_input if isinstance(model_input, pd.DataFrame) else pd.DataFrame({"text": list(model_input)})
+        texts = [text if isinstance(text, str) else None for text in frame["text"]]
+        names = frame["document"] if "document" in frame else [None] * len(texts)
+        documents = [name if isinstance(name, str) else str(row) for row, name in enumerate(names)]
+        units = (Unit(document, text) for document, text in zip(documents, texts, strict=True))
+        labelled = predict_units(self.model, units, unit=settings["unit"], top=int(settings["top"]))
+        rows = [row for row, _ in labelled]
+        columns = ("document", "paragraph", "start", "end", "kind", "topic", "probability", "alternatives")
+        return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in columns})
+
+
+def _load_pyfunc(data_path: str) -> ServedModel:
+    """Load the bundle that was logged; the name and signature are MLflow's."""
+    return ServedModel(TopicModel.load(data_path))

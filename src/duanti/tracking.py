@@ -1,0 +1,305 @@
+"""Runs and registered models in MLflow.
+
+Owns the only import of mlflow. A recipe that does not track, or a machine without mlflow, gets ``Untracked``,
+which takes the same calls. Refuses to know how a model is trained; the bundle itself is the logged model.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import io
+import json
+import logging
+import os
+import subprocess
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from duanti.config import RunConfig
+from duanti.corpus import Corpus
+from duanti.errors import TrackingError
+
+# Said before the first import: nothing is sent anywhere, and progress bars of copies stay off the terminal.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+logger = logging.getLogger(__name__)
+
+_SCHEMES = ("models:/", "runs:/")
+_SQLITE = "sqlite:///"
+#: What the logged model needs to serve, besides mlflow itself: duanti travels with it as code.
+_REQUIREMENTS = ("jieba", "joblib", "mlflow", "numpy", "pandas", "pyarrow")
+_DIGEST_LENGTH = 36  # the width of MLflow's column
+
+
+class Run(Protocol):
+    """What a training program tells about its run."""
+
+    @property
+    def id(self) -> str | None:
+        """The run's identifier; None when nothing is recorded."""
+
+    def log_inputs(self, **corpora: Corpus) -> None:
+        """Record the corpora, by the role they play."""
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Record figures."""
+
+    def log_text(self, text: str, file: str) -> None:
+        """Keep a text as an artefact under this file name."""
+
+    def register_bundle(self, folder: Path, name: str) -> str:
+        """Log a bundle as the run's model and register it; returns what it has become."""
+
+
+class Untracked:
+    """A run nobody records."""
+
+    id = None
+
+    def log_inputs(self, **corpora: Corpus) -> None: ...
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None: ...
+
+    def log_text(self, text: str, file: str) -> None: ...
+
+    def register_bundle(self, folder: Path, name: str) -> str:
+        return "not recorded"
+
+
+def is_model_uri(bundle: str) -> bool:
+    """Whether this names a model in a tracking store rather than a folder."""
+    return bundle.startswith(_SCHEMES)
+
+
+def resolve_model_uri(uri: str, store: str | None = None) -> Path:
+    """Return the folder of the bundle behind ``models:/NAME@ALIAS``, ``models:/NAME/VERSION`` or ``runs:/ID/model``.
+
+    Raises
+    ------
+    TrackingError
+        when mlflow is not installed, or the store has no such model
+    """
+    mlflow = _import_mlflow()
+    if mlflow is None:
+        raise TrackingError(f"{uri}: needs mlflow. Install duanti[train], or name the bundle's folder.")
+    mlflow.set_tracking_uri(store or os.environ.get("MLFLOW_TRACKING_URI", f"{_SQLITE}mlflow.db"))
+    _refuse_missing_store(mlflow.get_tracking_uri(), uri)
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+        flavors = mlflow.models.Model.load(str(folder)).flavors
+    except (mlflow.exceptions.MlflowException, OSError) as error:
+        raise TrackingError(f"{uri}: not in {mlflow.get_tracking_uri()} ({_first_line(error)}).") from None
+    data = flavors.get("python_function", {}).get("data")
+    if flavors.get("python_function", {}).get("loader_module") != "duanti.serving" or data is None:
+        raise TrackingError(f"{uri}: not a duanti model. Name one that train/fit.py has registered.")
+    return folder / str(data)
+
+
+@contextmanager
+def track(config: RunConfig, recipe: Path) -> Iterator[Run]:
+    """Record a run from here to the end of the block: finished, or failed when the block raises.
+
+    The run has every setting as a parameter, the recipe as an artefact and the git commit as a tag.
+
+    Raises
+    ------
+    TrackingError
+        when the store cannot be used
+    """
+    mlflow = _import_mlflow() if config.tracking.enabled else None
+    if mlflow is None:
+        if config.tracking.enabled:
+            logger.warning("mlflow is not installed: this run is not recorded. Install duanti[train].")
+        yield Untracked()
+        return
+    store = _Store(mlflow, config.tracking.uri)
+    run = _start(store, config, recipe)
+    try:
+        yield run
+    except BaseException:
+        with store.writing():
+            store.client.set_terminated(run.id, "FAILED")
+        raise
+    with store.writing():
+        store.client.set_terminated(run.id, "FINISHED")
+
+
+class _Store:
+    """A tracking store and the lock that keeps parallel first use, and SQLite's writers, apart."""
+
+    def __init__(self, mlflow: Any, uri: str) -> None:
+        self.mlflow, self.uri = mlflow, uri
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        with self.writing():
+            self.client = mlflow.MlflowClient(uri)
+            self.client.search_experiments(max_results=1)  # creates and migrates the tables
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the store's lock; what mlflow raises inside becomes a TrackingError."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            with _lock(self.uri):
+                yield
+        except (self.mlflow.exceptions.MlflowException, SQLAlchemyError, OSError) as error:
+            raise TrackingError(f"{self.uri}: the tracking store cannot be used ({_first_line(error)}).") from None
+
+
+class _TrackedRun:
+    """One run in a store."""
+
+    def __init__(self, store: _Store, run_id: str) -> None:
+        self.store, self.id = store, run_id
+
+    def log_inputs(self, **corpora: Corpus) -> None:
+        from mlflow.data.code_dataset_source import CodeDatasetSource
+        from mlflow.data.meta_dataset import MetaDataset
+        from mlflow.entities import DatasetInput, InputTag
+
+        inputs = []
+        for role, corpus in corpora.items():
+            source = CodeDatasetSource({"corpus": corpus.name, "sha256": corpus.digest})
+            dataset = MetaDataset(source, name=corpus.name, digest=corpus.digest[:_DIGEST_LENGTH])
+            inputs.append(DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", role)]))
+        with self.store.writing():
+            self.store.client.log_inputs(self.id, inputs)
+            for role, corpus in corpora.items():
+                self.store.client.set_tag(self.id, f"corpus.{role}.sha256", corpus.digest)
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        from mlflow.entities import Metric
+        from mlflow.utils.time import get_current_time_millis
+
+        now = get_current_time_millis()
+        with self.store.writing():
+            entries = [Metric(key, value, now, 0) for key, value in metrics.items()]
+            for start in range(0, len(entries), 1000):  # the most a store takes at once
+                self.store.client.log_batch(self.id, metrics=entries[start : start + 1000])
+
+    def log_text(self, text: str, file: str) -> None:
+        with self.store.writing():
+            self.store.client.log_text(self.id, text, file)
+
+    def register_bundle(self, folder: Path, name: str) -> str:
+        mlflow, client = self.store.mlflow, self.store.client
+        with self.store.writing(), _silence(), mlflow.start_run(run_id=self.id):
+            logged = mlflow.pyfunc.log_model(
+                name="model",
+                loader_module="duanti.serving",
+                data_path=str(folder),
+                code_paths=[str(Path(__file__).parent)],
+                pip_requirements=[f"{package}=={version(package)}" for package in _REQUIREMENTS],
+                signature=_signature(),
+            )
+            registered = mlflow.register_model(logged.model_uri, name)
+            client.set_registered_model_alias(name, "challenger", registered.version)
+            if "champion" not in client.get_registered_model(name).aliases:
+                client.set_registered_model_alias(name, "champion", registered.version)
+                return f"{name} version {registered.version}, champion"
+        return f"{name} version {registered.version}, challenger"
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep mlflow's advice and announcements off the terminal; its errors still come as exceptions."""
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _import_mlflow() -> Any | None:
+    if importlib.util.find_spec("mlflow") is None:
+        return None
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    import mlflow
+    import mlflow.pyfunc
+
+    # Importing mlflow sets its loggers' levels again.
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    return mlflow
+
+
+def _start(store: _Store, config: RunConfig, recipe: Path) -> _TrackedRun:
+    from mlflow.entities import Param, RunTag
+
+    name = config.tracking.experiment or config.name
+    settings = config.flat().items()
+    tags = {
+        "mlflow.source.name": str(recipe),
+        "mlflow.source.git.commit": _git_commit(),
+        "mlflow.user": _user(),
+    }
+    with store.writing():
+        experiment = store.client.get_experiment_by_name(name)
+        experiment_id = experiment.experiment_id if experiment else store.client.create_experiment(name)
+        run_id = store.client.create_run(experiment_id).info.run_id
+        store.client.log_batch(
+            run_id,
+            params=[Param(key, json.dumps(value, ensure_ascii=False)[:6000]) for key, value in settings],
+            tags=[RunTag(key, value) for key, value in tags.items() if value],
+        )
+        store.client.log_text(run_id, recipe.read_text(encoding="utf-8"), f"recipe/{recipe.name}")
+        effective = json.dumps(config.model_dump(mode="json"), ensure_ascii=False, indent=2)
+        store.client.log_text(run_id, effective, "recipe/effective.json")
+    return _TrackedRun(store, run_id)
+
+
+def _signature() -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+    return ModelSignature(
+        inputs=Schema([ColSpec("string", "text"), ColSpec("string", "document", required=False)]),
+        params=ParamSchema([ParamSpec("unit", "string", "text"), ParamSpec("top", "long", 3)]),
+    )
+
+
+@contextmanager
+def _lock(uri: str) -> Iterator[None]:
+    """Hold the lock of a SQLite store; stores behind a server keep their own order."""
+    if not uri.startswith(_SQLITE):
+        yield
+        return
+    database = Path(uri.removeprefix(_SQLITE)).absolute()
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with (database.parent / f".{database.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _refuse_missing_store(store: str, uri: str) -> None:
+    """A SQLite store that is not there would be created by looking into it."""
+    if store.startswith(_SQLITE) and not Path(store.removeprefix(_SQLITE)).exists():
+        raise TrackingError(
+            f"{uri}: no tracking store at {store}. Set MLFLOW_TRACKING_URI, or name the bundle's folder."
+        )
+
+
+def _git_commit() -> str:
+    """The commit checked out here, marked when files differ from it; empty outside a repository."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return f"{commit}-dirty" if _git("status", "--porcelain", "--untracked-files=no") else commit
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _user() -> str:
+    return os.environ.get("USER", "")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,102 @@
+"""Train one model: one recipe, one run, one bundle.
+
+    python train/fit.py configs/starter.yaml [section.key=value ...]
+
+Reads the labelled corpus, trains and calibrates, evaluates on the test corpus where there is one, writes the bundle
+to OUTPUT/NAME, records the run in MLflow and registers the bundle. The last line on stdout names bundle and run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from duanti import Corpus, Report, RunConfig, TopicModel, evaluate, fit_topic_model, load_config, read_corpus
+from duanti.cli import guarded, print_report
+from duanti.report import confusion_picture
+from duanti.tracking import Run, track
+
+
+def main() -> int:
+    """Parse, train, print."""
+    parser = argparse.ArgumentParser(prog="fit.py", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("config", metavar="CONFIG", help="a recipe, such as configs/starter.yaml")
+    parser.add_argument("overrides", metavar="section.key=value", nargs="*", help="settings that differ from it")
+    options = parser.parse_args()
+    return guarded("fit.py", lambda: fit(Path(options.config), options.overrides))
+
+
+def fit(recipe: Path, overrides: list[str]) -> None:
+    """Train as the recipe says, record it, and say where the result is."""
+    config = load_config(recipe, overrides)
+    with Console(stderr=True).status("reading the corpus") as status:
+        training, test = read_corpora(config)
+        with track(config, recipe) as run:
+            run.log_inputs(training=training, **({"test": test} if test else {}))
+            model = fit_topic_model(config, training, progress=status.update)
+            report = test_model(config, model, test, status.update) if test else None
+            if test and report:
+                model = model.with_provenance(
+                    metrics={**describe_metrics(report), "corpus": test.name, "digest": test.digest}
+                )
+            folder = Path(config.output) / config.name
+            status.update(f"writing {folder}")
+            model.save(folder)
+            status.update("recording the run")
+            record(run, report)
+            registered = run.register_bundle(folder, config.name)
+    if report:
+        print_report(report, to_stderr=True)
+    print(f"{folder}  run {run.id or '-'}  {registered}")
+
+
+def read_corpora(config: RunConfig) -> tuple[Corpus, Corpus | None]:
+    """Read the training corpus and the one to test on: another file, a share held out, or none."""
+    data = config.data
+
+    def read(path: str) -> Corpus:
+        return read_corpus(path, text=data.text, topic=data.topic, document=data.document, encoding=data.encoding)
+
+    training = read(data.train)
+    if isinstance(data.test, float):
+        return training.split(data.test, config.seed)
+    return training, read(data.test) if data.test else None
+
+
+def test_model(config: RunConfig, model: TopicModel, test: Corpus, progress: Callable[[str], object]) -> Report:
+    """Evaluate on the test corpus, as the recipe says."""
+    progress(f"evaluating on {len(test):,} texts")
+    settings = config.evaluation
+    return evaluate(model, test, resamples=settings.resamples, confidence=settings.confidence, seed=config.seed)
+
+
+def describe_metrics(report: Report) -> dict[str, float]:
+    """The headline figures that a bundle carries."""
+    names = ("rows", "accuracy", "macro_f1", "expected_calibration_error")
+    return {name: getattr(report, name) for name in names}
+
+
+def record(run: Run, report: Report | None) -> None:
+    """Log the figures, overall and per topic, and the confusion matrix."""
+    if report is None:
+        return
+    low, high = report.accuracy_interval
+    macro_low, macro_high = report.macro_f1_interval
+    bounds = {
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "macro_f1_low": macro_low,
+        "macro_f1_high": macro_high,
+    }
+    per_topic = {f"f1.{number:03d}": figures.f1 for number, figures in enumerate(report.topics.values())}
+    run.log_metrics({**describe_metrics(report), **bounds, **per_topic})
+    run.log_text("\n".join(["number,topic", *(f"{n:03d},{t}" for n, t in enumerate(report.topics))]), "topics.csv")
+    run.log_text(confusion_picture(report), "confusion.svg")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
