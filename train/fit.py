@@ -40,14 +40,14 @@ def fit(recipe: Path, overrides: list[str]) -> None:
             model = fit_topic_model(config, training, progress=status.update)
             report = test_model(config, model, test, status.update) if test else None
             if test and report:
-                model = model.with_provenance(
-                    metrics={**describe_metrics(report), "corpus": test.name, "digest": test.digest}
-                )
+                tested_on = {"corpus": test.name, "digest": test.digest}
+                model = model.with_provenance(metrics={**describe_metrics(report), **tested_on})
             folder = Path(config.output) / config.name
             status.update(f"writing {folder}")
             model.save(folder)
             status.update("recording the run")
-            record(run, report)
+            if report:
+                record(run, report)
             registered = run.register_bundle(folder, config.name)
     if report:
         print_report(report, to_stderr=True)
@@ -80,10 +80,8 @@ def describe_metrics(report: Report) -> dict[str, float]:
     return {name: getattr(report, name) for name in names}
 
 
-def record(run: Run, report: Report | None) -> None:
+def record(run: Run, report: Report) -> None:
     """Log the figures, overall and per topic, and the confusion matrix."""
-    if report is None:
-        return
     low, high = report.accuracy_interval
     macro_low, macro_high = report.macro_f1_interval
     bounds = {

@@ -89,7 +89,9 @@ def read_bundle(folder: str | Path) -> Bundle:
     for name in _FILES:
         _check_digest(folder / name, manifest["files"].get(name))
     try:
-        terms = pq.read_table(folder / TERMS)
+        # ParquetFile, because read_table brings in pandas where that is installed.
+        with pq.ParquetFile(folder / TERMS) as file:
+            terms = file.read()
         weights = np.load(folder / WEIGHTS, mmap_mode="r", allow_pickle=False)
         bias = np.load(folder / BIAS, allow_pickle=False)
     except (OSError, ValueError, pa.ArrowException) as error:

@@ -237,7 +237,7 @@ def _print_labelled(labelled: Iterable[Labelled]) -> None:
     _show(table)
 
 
-def _shorten(text: str, length: int = 24) -> str:
+def _shorten(text: str, length: int = 20) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= length else f"{flat[: length - 6]}…{flat[-5:]}"
 

@@ -6,11 +6,12 @@ with its place and a remedy. Refuses to know what the settings do, and to open a
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
 import yaml
 from pydantic import (
@@ -148,7 +149,9 @@ class TrackingConfig(_Section):
 class RunConfig(_Section):
     """One complete experiment."""
 
-    name: str = Field(pattern=r"^[^/:.\s][^/:\s]*$", description="the bundle's and registered model's name")
+    name: str = Field(
+        pattern=r"^[^/:.\s][^/:\s]*$", description="of bundle and registered model; the file's name if not given"
+    )
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="everything drawn at random follows from it")
     output: str = Field(default="models", min_length=1, description="folder that gets the bundle, as output/name")
     n_jobs: _Positive | None = Field(default=None, description="processes; null: all cores. Never changes a result")
@@ -350,14 +353,15 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def _describe(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+    kind = getattr(model.model_fields.get("kind"), "annotation", None)
+    of_kind = f"{get_args(kind)[0]}: " if kind else ""
     for name, field in model.model_fields.items():
         members = [m for m in getattr(field.annotation, "__args__", (field.annotation,)) if isinstance(m, type)]
         sections = [member for member in members if issubclass(member, _Section)]
         for section in sections:
             yield from _describe(section, f"{prefix}{name}.")
-        if not sections:
-            yield (
-                f"{prefix}{name}",
-                "required" if field.is_required() else str(field.default),
-                field.description or "",
-            )
+        if not sections and name != "kind":
+            default = "required" if field.is_required() else json.dumps(field.default, ensure_ascii=False)
+            yield f"{prefix}{name}", default, f"{of_kind}{field.description}"
+    if kind and model is LinearSVCConfig:
+        yield f"{prefix}kind", '"linear_svc"', f"one of {', '.join(_CLASSIFIERS)}"

@@ -151,7 +151,7 @@ class TopicModel:
         return self._link(self.scores(texts))
 
     def top_terms(self, n: int, *, min_df: int = 3) -> dict[str, list[str]]:
-        """Return, per topic, the ``n`` terms of the largest weight, among those in ``min_df`` training texts or more."""
+        """Return, per topic, the ``n`` terms of the largest weight among those in ``min_df`` training texts or more."""
         terms = [term for space in self.spaces for term in space.terms]
         frequency = np.concatenate([space.document_frequency for space in self.spaces])
         frequent = np.flatnonzero(frequency >= min(min_df, frequency.max()))
@@ -201,7 +201,9 @@ def _terms_table(spaces: Sequence[TermSpace]) -> pa.Table:
 def _read_spaces(table: pa.Table) -> Iterator[TermSpace]:
     kinds: list[TermKind] = table["kind"].to_pylist()
     terms: list[str] = table["term"].to_pylist()
-    frequency, idf = table["document_frequency"].to_numpy(), table["idf"].to_numpy()
+    # By DLPack, because to_numpy brings in pandas where that is installed.
+    frequency = np.asarray(np.from_dlpack(table["document_frequency"].combine_chunks()), dtype=np.int64)
+    idf = np.asarray(np.from_dlpack(table["idf"].combine_chunks()), dtype=np.float64)
     start = 0
     for kind, rows in groupby(kinds):
         end = start + sum(1 for _ in rows)
@@ -211,4 +213,5 @@ def _read_spaces(table: pa.Table) -> Iterator[TermSpace]:
 
 def _read_options(stored: Mapping[str, Any]) -> FeatureOptions:
     """JSON has lists where the options have tuples."""
-    return FeatureOptions(**{key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()})
+    options: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    return FeatureOptions(**options)

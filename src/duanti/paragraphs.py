@@ -63,7 +63,7 @@ _REPORTER = (
 )
 # Three shapes: "新华社北京4月9日电", "新浪科技讯 北京时间4月9日消息,", "【本报讯】" or "新京报讯(记者 …)".
 _DATELINE = re.compile(
-    rf"^[(【\[]?(?:据)?(?:{_MEDIUM}{_PLACE}?\s?(?:专)?{_DATE}\s?(?:电|讯|消息|报道)"
+    rf"^\s*[(【\[]?(?:据)?(?:{_MEDIUM}{_PLACE}?\s?{_DATE}\s?(?:专?电|讯|消息|报道)"
     rf"|(?:{_MEDIUM}讯|{_MEDIUM})[\s,]{{1,2}}(?:{_PLACE}\s?)?(?:北京时间)?{_DATE}(?:消息|讯|电)"
     rf"|{_MEDIUM}(?:综合)?(?:讯|电|消息)(?=[\s:,)】\]([—]|$)"
     rf"|本(?:报|网|台|刊|社)(?:综合)?{_PLACE}?(?:讯|电|消息)(?=[\s:,)】\]([—]|$))"
@@ -78,7 +78,8 @@ _NAMES_INLINE = rf"{_NAME}(?:[\s、,/]+(?:(?:记者|通讯员|图|文|摄|摄影
 _NAMES = re.compile(rf"{_NAME}(?:[\s、,/]+{_NAME})*$")
 _ROLE = re.compile(r"(?:记者|编辑|通讯员|特约撰稿|实习生)")
 
-_STAFF = r"(?:本报|本网|本刊|本台|见习|实习|特派|特约|驻[^\s:]{2,6})*(?:记者|通讯员|摄影师)"
+# Repetitions are counted, never open: over these open-ended parts, "*" takes exponential time on a hostile line.
+_STAFF = r"(?:本报|本网|本刊|本台|见习|实习|特派|特约|驻[^\s:]{2,6}){0,4}(?:记者|通讯员|摄影师)"
 _BYLINE_LINE = re.compile(
     rf"^(?:(?:{_STAFF}|作者|撰文|摄影|供稿|编译|整理|策划)[:/\s]\s*{_NAMES_INLINE}\s*(?:[\S]{{2,6}}报道|摄|摄影)?"
     rf"|{_STAFF}{_NAMES_INLINE}\s*(?:摄影报道|摄|报道|文/图|文并摄)"
@@ -91,15 +92,18 @@ _WITHOUT_LEAVE = (
     r"未经(?:本[^。;,“”]{1,10}?|我[社网刊报]|[\u4e00-\u9fff]{0,8}(?:[网报社台刊]|公司))?(?:的)?(?:书面|正式|事先|明确|协议|特别)*"
     r"(?:授权|许可|同意|允许)"
 )
+_LICENCE = r"(?:增值电信业务经营|互联网新闻信息服务)许可证"
 _BOILERPLATE = re.compile(
     r"^(?:copyright\b|©|\(c\)\s*\d{4}|版权所有(?![人者权的])|版权声明\s*:|免责声明\s*:|特别声明\s*:)"
     r"|©\s*(?:\d{4}|copyright)|copyright\s*(?:©|\(c\)|\d{4})|all rights reserved"
     r"|版权所有\s*(?:$|[.。©(\d]|[,\s]*(?:不得|严禁|禁止|请勿|未经|违者|侵权|翻印|盗版|copyright))"
-    rf"|^[(【\[]?\s*(?:{_EDITOR}\s?:\s*[^\s:]{{1,12}}(?:\s[^\s:]{{1,8}})?[\s,;/|]*)+[)】\]]?$"
+    rf"|^[(【\[]?\s*(?:{_EDITOR}\s?:\s*[^\s:]{{1,12}}(?:\s[^\s:]{{1,8}})?[\s,;/|]*){{1,6}}[)】\]]?$"
     rf"|{_WITHOUT_LEAVE}[^。;“”]{{0,12}}?(?:不得|禁止|严禁|请勿|谢绝|勿)[^。;“”]{{0,12}}?(?:转载|镜像)"
     rf"|{_WITHOUT_LEAVE}[^。;“”]{{0,12}}?转载[^。;“”]{{0,12}}?(?:必究|追究|违者|法律责任)"
     r"|(?:转载|引用)(?:本[网报站刊]\S{0,6})?(?:请|须|务必)注明(?:出处|来源)"
-    r"|[\u4e00-\u9fff]?icp(?:备|证)\s?\d|公网安备\s?\d|增值电信业务经营许可证\s?:?|互联网新闻信息服务许可证\s?:?",
+    r"|[\u4e00-\u9fff]?icp(?:备|证)\s?\d|公网安备\s?\d"
+    # A licence with its number, or alone on its line; statutes say who needs one.
+    rf"|{_LICENCE}\s?(?:编?号)?\s?(?::|[\u4e00-\u9fff]?[a-z]?\d)|^{_LICENCE}$",
     re.IGNORECASE,
 )
 

@@ -19,6 +19,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from duanti.config import RunConfig
 from duanti.corpus import Corpus
@@ -141,6 +142,12 @@ class _Store:
             self.client = mlflow.MlflowClient(uri)
             self.client.search_experiments(max_results=1)  # creates and migrates the tables
 
+    def create_experiment(self, name: str) -> str:
+        """Create an experiment; with SQLite its artefacts stand beside the database, wherever the run started."""
+        database = _database(self.uri)
+        folder = str(database.parent / "mlruns" / quote(name, safe="")) if database else None
+        return str(self.client.create_experiment(name, artifact_location=folder))
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the store's lock; what mlflow raises inside becomes a TrackingError."""
@@ -240,7 +247,7 @@ def _start(store: _Store, config: RunConfig, recipe: Path) -> _TrackedRun:
     }
     with store.writing():
         experiment = store.client.get_experiment_by_name(name)
-        experiment_id = experiment.experiment_id if experiment else store.client.create_experiment(name)
+        experiment_id = experiment.experiment_id if experiment else store.create_experiment(name)
         run_id = store.client.create_run(experiment_id).info.run_id
         store.client.log_batch(
             run_id,
@@ -266,19 +273,25 @@ def _signature() -> Any:
 @contextmanager
 def _lock(uri: str) -> Iterator[None]:
     """Hold the lock of a SQLite store; stores behind a server keep their own order."""
-    if not uri.startswith(_SQLITE):
+    database = _database(uri)
+    if database is None:
         yield
         return
-    database = Path(uri.removeprefix(_SQLITE)).absolute()
     database.parent.mkdir(parents=True, exist_ok=True)
     with (database.parent / f".{database.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
+def _database(uri: str) -> Path | None:
+    """The file of a SQLite store; None for any other."""
+    return Path(uri.removeprefix(_SQLITE)).absolute() if uri.startswith(_SQLITE) else None
+
+
 def _refuse_missing_store(store: str, uri: str) -> None:
     """A SQLite store that is not there would be created by looking into it."""
-    if store.startswith(_SQLITE) and not Path(store.removeprefix(_SQLITE)).exists():
+    database = _database(store)
+    if database is not None and not database.exists():
         raise TrackingError(
             f"{uri}: no tracking store at {store}. Set MLFLOW_TRACKING_URI, or name the bundle's folder."
         )

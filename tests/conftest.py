@@ -1,0 +1,67 @@
+"""What tests share: a small corpus, a model of it, and the folder of real corpora where there is one."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from duanti import Corpus, TopicModel, fit_topic_model
+from duanti.config import RunConfig
+
+SMALL = {
+    "财经": [
+        "股市大涨",
+        "基金收益上升",
+        "央行下调利率",
+        "股票跌停",
+        "银行发行债券",
+        "股市成交放量",
+        "基金经理减仓",
+        "上市公司分红",
+    ],
+    "体育": [
+        "球队赢了比赛",
+        "门将扑出点球",
+        "球队主场失利",
+        "前锋梅开二度",
+        "球员伤愈复出",
+        "比赛进入加时",
+        "教练换人",
+        "冠军球队凯旋",
+    ],
+    "教育": [
+        "学校开学",
+        "高考分数线公布",
+        "学生参加考试",
+        "老师批改作业",
+        "学校食堂",
+        "考研报名开始",
+        "学生选课",
+        "大学录取通知书",
+    ],
+}
+
+
+@pytest.fixture(scope="session")
+def corpora() -> Path:
+    """The folder of real corpora; where DUANTI_CORPORA names none, the test is skipped."""
+    folder = os.environ.get("DUANTI_CORPORA")
+    if not folder:
+        pytest.skip("DUANTI_CORPORA is not set: no real corpora to test on")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def small_corpus() -> Corpus:
+    """Three topics of eight texts; the first two of each topic stand in one document."""
+    texts = [text for alike in SMALL.values() for text in alike]
+    topics = [topic for topic, alike in SMALL.items() for _ in alike]
+    documents = [f"d{row // 8}" if row % 8 < 2 else None for row in range(len(texts))]
+    return Corpus("small", texts, topics, documents)
+
+
+@pytest.fixture(scope="session")
+def small_model(small_corpus: Corpus) -> TopicModel:
+    """A model of the small corpus."""
+    config = RunConfig.model_validate({"name": "small", "data": {"train": "given"}, "n_jobs": 1})
+    return fit_topic_model(config, small_corpus)

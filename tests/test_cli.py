@@ -1,0 +1,179 @@
+"""The ``duanti`` command: what it prints where, and how it ends."""
+
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from duanti import TopicModel
+from duanti.cli import main
+
+
+@pytest.fixture
+def bundle(small_model: TopicModel, tmp_path: Path) -> str:
+    small_model.save(tmp_path / "model" / "small")
+    return str(tmp_path / "model" / "small")
+
+
+@pytest.fixture
+def article(tmp_path: Path) -> str:
+    (tmp_path / "news.txt").write_text("股市大涨\n球队赢了比赛\n", encoding="utf-8")
+    return str(tmp_path / "news.txt")
+
+
+def ends_in_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int) -> str:
+    """Run the command, check exit code, empty stdout and a single line on stderr, and return that line."""
+    assert main(arguments) == code
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.count("\n") == 1
+    assert "Traceback" not in output.err
+    return output.err
+
+
+def test_predict_prints_json_lines_where_there_is_no_terminal(
+    bundle: str, article: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", bundle, article]) == 0
+    output = capsys.readouterr()
+    assert [json.loads(line)["topic"] for line in output.out.splitlines()] == ["财经", "体育"]
+    assert output.err == ""
+
+
+def test_predict_prints_a_table_on_a_terminal(bundle: str, article: str) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "duanti.cli", "predict", bundle, article]
+    subprocess.run(command, stdout=theirs, check=True, env={**os.environ, "COLUMNS": "120"})
+    os.close(theirs)
+    shown = os.read(ours, 10_000).decode()
+    assert "document" in shown
+    assert "股市大涨" in shown
+    assert "{" not in shown
+
+
+def test_predict_writes_the_format_of_the_outputs_ending(bundle: str, article: str, tmp_path: Path) -> None:
+    assert main(["predict", bundle, article, "-o", str(tmp_path / "out.csv"), "--top", "1"]) == 0
+    assert (tmp_path / "out.csv").read_text(encoding="utf-8").startswith("document,paragraph,start,end,kind,topic")
+
+
+def test_predict_reads_stdin(bundle: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    stdin = io.TextIOWrapper(io.BytesIO("股市大涨\n".encode()))
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert main(["predict", bundle, "-"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["document"], row["topic"]) == ("-", "财经")
+
+
+def test_evaluate_prints_one_object(bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labelled = tmp_path / "gold.jsonl"
+    labelled.write_text('{"text": "股市大涨", "topic": "财经"}\n{"text": "球队", "topic": "财经"}\n', encoding="utf-8")
+    assert main(["evaluate", bundle, str(labelled), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["accuracy"] == 0.5
+    assert report["rows"] == 2
+    assert {"macro_f1", "topics"} <= set(report)
+    assert main(["evaluate", bundle, str(labelled)]) == 0
+    assert "0.5000" in capsys.readouterr().out
+
+
+def test_inspect_shows_topics_provenance_and_terms(bundle: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", bundle, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert set(facts["topics"]) == {"财经", "体育", "教育"}
+    assert facts["corpus"]["rows"] == 24
+    assert len(facts["top_terms"]["财经"]) > 0
+    assert main(["inspect", bundle]) == 0
+    assert "SHA-256" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"text": "\\ud800"}\n', "line 1: 'text' holds a lone surrogate"),
+        (b'{"text": "a\\u0000b"}\n', "line 1: 'text' holds a NUL character"),
+        (b'{"text": "a"}\n{"text": 1.5}\n', "line 2: 'text' is a number with a fraction, not a string"),
+        (b'{"text": "a"}\n{"txt": "b"}\n', "line 2: no column 'text'; it has 'txt'. Did you mean 'txt'?"),
+        ("正文".encode() * 10 + b"\xff\n", "line 1: byte 0xff is not valid UTF-8"),
+        (b"[1, 2]\n", "line 1: a list, not an object"),
+    ],
+)
+def test_bad_input_is_one_line_with_its_place(
+    bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, message: str
+) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(content)
+    arguments = ["predict", bundle, str(path), "-o", str(tmp_path / "out.jsonl")]
+    assert f"bad.jsonl, {message}" in ends_in_one_line(capsys, arguments, 1)
+    assert not (tmp_path / "out.jsonl").exists()
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_a_missing_bundle_or_input_is_the_datas_fault(
+    bundle: str, article: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "no such bundle" in ends_in_one_line(capsys, ["predict", "nowhere", article], 1)
+    assert "no such file" in ends_in_one_line(capsys, ["predict", bundle, "nowhere.txt"], 1)
+    assert "no such file" in ends_in_one_line(capsys, ["evaluate", bundle, "nowhere.jsonl"], 1)
+
+
+def test_an_empty_file_is_no_corpus_but_a_document_without_paragraphs(
+    bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "empty.jsonl").touch()
+    assert main(["predict", bundle, str(tmp_path / "empty.txt")]) == 0
+    assert capsys.readouterr().out == ""
+    assert "holds no rows" in ends_in_one_line(capsys, ["evaluate", bundle, str(tmp_path / "empty.jsonl")], 1)
+
+
+def test_a_model_uri_without_a_store_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, article: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert "no tracking store" in ends_in_one_line(capsys, ["predict", "models:/starter@champion", article], 1)
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["predict"], ["predict", "m", "--unit", "word"], ["label", "m"]])
+def test_a_wrong_command_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: duanti" in capsys.readouterr().err
+
+
+def test_an_output_without_a_format_ends_with_2(bundle: str, article: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "cannot tell the format" in ends_in_one_line(capsys, ["predict", bundle, article, "-o", "x.doc"], 2)
+
+
+def test_gb18030_is_detected_and_named(bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "old.txt").write_bytes("股市大涨，基金收益上升。".encode("gb18030"))
+    assert main(["predict", bundle, str(tmp_path / "old.txt")]) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["topic"] == "财经"
+    assert "GB18030" in output.err
+
+
+def test_a_reader_that_has_had_enough_is_no_fault(bundle: str, tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("股市大涨\n" * 5000, encoding="utf-8")
+    command = f"{sys.executable} -m duanti.cli predict {bundle} {tmp_path / 'long.txt'} | head -1"
+    result = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert result.stderr == ""
+    assert result.returncode == 0
+
+
+def test_predicting_with_a_folder_imports_neither_scikit_learn_nor_mlflow(bundle: str, article: str) -> None:
+    code = (
+        "import sys; from duanti.cli import main; assert main(sys.argv[1:]) == 0\n"
+        "heavy = {'sklearn', 'scipy', 'mlflow', 'pandas', 'pydantic', 'yaml'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", code, "predict", bundle, article]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stderr.strip() == "[]"

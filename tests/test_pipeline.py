@@ -1,0 +1,122 @@
+"""Training: freezing, calibrating, and the same result whatever the machine's cores."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.naive_bayes import ComplementNB
+from sklearn.svm import LinearSVC
+
+from duanti import Corpus, DataError, TermVectorizer, fit_topic_model, pipeline
+from duanti.config import RunConfig
+from duanti.pipeline import fit_temperature, freeze
+
+CLASSIFIERS = [LinearSVC(random_state=0), LogisticRegression(max_iter=1000), ComplementNB(), ComplementNB(norm=True)]
+
+
+def config_of(**entries: Any) -> RunConfig:
+    return RunConfig.model_validate({"name": "small", "data": {"train": "given"}, "n_jobs": 1, **entries})
+
+
+@pytest.mark.parametrize("classifier", CLASSIFIERS, ids=str)
+@pytest.mark.parametrize("n_topics", [2, 3])
+def test_a_frozen_model_agrees_with_scikit_learn(small_corpus: Corpus, classifier: Any, n_topics: int) -> None:
+    rows = [
+        row for row, topic in enumerate(small_corpus.topics) if topic in sorted(set(small_corpus.topics))[:n_topics]
+    ]
+    corpus = small_corpus.select(rows)
+    X = TermVectorizer().fit_transform(corpus.texts)
+    classifier.fit(X, corpus.topics)
+    weights, bias = freeze(classifier)
+    assert weights.shape == (X.shape[1], n_topics)
+    assert weights.dtype == np.float32
+    scores = X @ weights.astype(np.float64) + bias
+    assert list(classifier.classes_[scores.argmax(axis=1)]) == list(classifier.predict(X))
+    if hasattr(classifier, "decision_function"):
+        original = classifier.decision_function(X)
+        original = np.column_stack([-original, original]) / 2 if n_topics == 2 else original
+    else:
+        original = classifier.predict_joint_log_proba(X)
+    centred = original - original.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(scores - scores.mean(axis=1, keepdims=True), centred, atol=5e-6)
+    if isinstance(classifier, LogisticRegression):
+        np.testing.assert_allclose(softmax(scores, axis=1), classifier.predict_proba(X), atol=5e-6)
+
+
+def test_the_temperature_is_the_most_likely_one() -> None:
+    random = np.random.default_rng(0)
+    scores = random.normal(size=(2000, 4))
+    gold = np.array([random.choice(4, p=softmax(row / 0.25)) for row in scores])
+    temperature = fit_temperature(scores, gold)
+    assert temperature == pytest.approx(0.25, rel=0.1)
+    loss = log_loss(gold, softmax(scores / temperature, axis=1))
+    for other in (0.97, 1.03):
+        assert loss < log_loss(gold, softmax(scores / (temperature * other), axis=1))
+
+
+@pytest.mark.parametrize("kind", ["linear_svc", "logistic_regression", "complement_nb"])
+def test_every_classifier_learns_the_small_corpus(small_corpus: Corpus, kind: str) -> None:
+    model = fit_topic_model(config_of(classifier={"kind": kind}), small_corpus)
+    assert [p.topic for p in model.predict(small_corpus.texts)] == list(small_corpus.topics)
+    assert model.temperature > 0
+
+
+def test_the_number_of_processes_changes_nothing(small_corpus: Corpus) -> None:
+    one = fit_topic_model(config_of(), small_corpus)
+    two = fit_topic_model(config_of(n_jobs=2), small_corpus)
+    np.testing.assert_array_equal(one.weights, two.weights)
+    np.testing.assert_array_equal(one.bias, two.bias)
+    assert one.temperature == two.temperature
+
+
+def test_paragraphs_of_a_document_are_never_on_both_sides(
+    small_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every fit of a fold is watched: the documents it learns from and those it is asked about have none in common."""
+    original, seen = pipeline._fit_part, []
+
+    def watched(vectorizer: Any, classifier: Any, counts: Any, y: Any, rows: Any, *, keep_model: bool) -> Any:
+        groups = np.asarray(small_corpus.groups)
+        if not keep_model:
+            held_out = np.setdiff1d(np.arange(len(y)), rows)
+            seen.append(set(groups[rows]) & set(groups[held_out]))
+        return original(vectorizer, classifier, counts, y, rows, keep_model=keep_model)
+
+    monkeypatch.setattr(pipeline, "_fit_part", watched)
+    monkeypatch.setattr(pipeline, "Parallel", lambda **_: lambda calls: [f(*a, **k) for f, a, k in calls])
+    fit_topic_model(config_of(), small_corpus)
+    assert len(seen) == 5
+    assert seen == [set()] * 5
+
+
+def test_one_topic_is_refused_in_one_line() -> None:
+    corpus = Corpus("one", ["一", "二"], ["财经", "财经"], [None, None])
+    with pytest.raises(DataError, match=r"all 2 rows have the topic '财经'\. Training needs two or more") as caught:
+        fit_topic_model(config_of(), corpus)
+    assert "\n" not in str(caught.value)
+
+
+def test_two_topics_and_two_rows_are_enough() -> None:
+    corpus = Corpus("two", ["股市大涨", "球队输了"], ["财经", "体育"], [None, None])
+    model = fit_topic_model(config_of(), corpus)
+    assert [p.topic for p in model.predict(["股市", "球队"])] == ["财经", "体育"]
+
+
+def test_a_topic_that_stands_in_one_document_only_still_trains(small_corpus: Corpus) -> None:
+    corpus = Corpus(
+        "rare",
+        [*small_corpus.texts, "台风登陆", "暴雨预警"],
+        [*small_corpus.topics, "天气", "天气"],
+        [*small_corpus.documents, "alone", "alone"],
+    )
+    assert "天气" in fit_topic_model(config_of(), corpus).topics
+
+
+def test_the_manifest_holds_no_path_or_time(small_corpus: Corpus) -> None:
+    text = repr(fit_topic_model(config_of(output="/elsewhere"), small_corpus).provenance)
+    assert "given" not in text
+    assert "elsewhere" not in text
+    assert "n_jobs" not in text

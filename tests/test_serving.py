@@ -1,0 +1,140 @@
+"""The bundle as an MLflow model: the same rows, in a frame and over HTTP, with the code that travels with it."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from duanti import Corpus, TopicModel, UsageError
+from duanti.config import RunConfig
+from duanti.predict import Unit, predict_units
+from duanti.serving import ServedModel
+from duanti.tracking import track
+
+TEXTS = ["股市大涨\n球队赢了比赛\n责任编辑：张三", "", "学校开学"]
+
+
+def expected_rows(model: TopicModel, unit: str) -> list[dict[str, Any]]:
+    units = [Unit(str(number), text) for number, text in enumerate(TEXTS)]
+    return [row for row, _ in predict_units(model, units, unit=unit)]
+
+
+@pytest.mark.parametrize("unit", ["text", "paragraph"])
+def test_a_frame_of_texts_gives_the_rows_of_predict(small_model: TopicModel, unit: str) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"text": TEXTS})
+    assert ServedModel(small_model).predict(frame, {"unit": unit}).to_dict("records") == expected_rows(
+        small_model, unit
+    )
+
+
+def test_no_topic_is_none_never_nan(small_model: TopicModel) -> None:
+    pandas = pytest.importorskip("pandas")
+    served = ServedModel(small_model).predict(pandas.DataFrame({"text": ["", None, float("nan"), "股市"]}))
+    assert list(served["topic"][:3]) == [None] * 3
+    assert list(served["probability"][:3]) == [None] * 3
+    assert served["topic"][3] == "财经"
+
+
+def test_documents_keep_their_names(small_model: TopicModel) -> None:
+    pandas = pytest.importorskip("pandas")
+    served = ServedModel(small_model).predict(pandas.DataFrame({"text": ["股市", "球队"], "document": ["a", "a"]}))
+    assert list(served["document"]) == ["a", "a"]
+    assert list(served["paragraph"]) == [0, 1]
+
+
+def test_an_unknown_unit_is_named(small_model: TopicModel) -> None:
+    with pytest.raises(UsageError, match="unit is 'word'; use one of text, paragraph"):
+        ServedModel(small_model).predict(["股市"], {"unit": "word"})
+
+
+@pytest.fixture(scope="module")
+def logged(small_model: TopicModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one run that logged the small model; the folder it is in."""
+    pytest.importorskip("mlflow")
+    folder = tmp_path_factory.mktemp("store")
+    previous = Path.cwd()
+    os.chdir(folder)
+    try:
+        (folder / "small.yaml").write_text("data: {train: given}\n", encoding="utf-8")
+        small_model.save(folder / "models" / "small")
+        config = RunConfig.model_validate(
+            {"name": "small", "data": {"train": "given"}, "tracking": {"uri": f"sqlite:///{folder}/mlflow.db"}}
+        )
+        with track(config, folder / "small.yaml") as run:
+            run.log_inputs(training=Corpus("c", ["文"], ["甲"], [None]))
+            assert run.register_bundle(folder / "models" / "small", "small") == "small version 1, champion"
+    finally:
+        os.chdir(previous)
+    return folder
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+@pytest.mark.slow
+def test_the_logged_model_brings_its_own_code(small_model: TopicModel, logged: Path) -> None:
+    code = (
+        "import json, mlflow, pandas\n"
+        "model = mlflow.pyfunc.load_model('models:/small@champion')\n"
+        f"rows = model.predict(pandas.DataFrame({{'text': {TEXTS!r}}}), params={{'unit': 'paragraph'}})\n"
+        "import duanti\n"
+        "print(json.dumps({'rows': rows.to_dict('records'), 'home': duanti.__file__}, ensure_ascii=False))\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, cwd=logged, env=environment(logged), capture_output=True, text=True, check=True)
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["rows"] == expected_rows(small_model, "paragraph")
+    assert Path(answer["home"]).parent.parent.name == "code"
+
+
+@pytest.fixture(scope="module")
+def server(logged: Path) -> Iterator[str]:
+    """The logged model behind ``mlflow models serve``, as the README says."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/small@champion"]
+    options = ["--env-manager", "local", "-h", "127.0.0.1", "-p", str(port)]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with (logged / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, *options],
+            cwd=logged,
+            env={**environment(logged), "PATH": path},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{address}/ping", timeout=1)
+                break
+            except (urllib.error.URLError, TimeoutError, ConnectionError):
+                assert process.poll() is None, (logged / "server.log").read_text()
+                time.sleep(0.2)
+        yield address
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(timeout=30)
+
+
+@pytest.mark.slow
+def test_the_served_model_gives_the_rows_of_predict(small_model: TopicModel, server: str) -> None:
+    body = json.dumps({"dataframe_records": [{"text": text} for text in TEXTS], "params": {"unit": "text"}}).encode()
+    request = urllib.request.Request(f"{server}/invocations", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        rows = json.load(answer)["predictions"]
+    assert rows == expected_rows(small_model, "text")
