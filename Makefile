@@ -16,7 +16,7 @@ quickstart: $(VENV)/.train  ## train the starter model, record the run, label an
 	@echo "The run is recorded. To look at it:  $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db"
 
 test: $(VENV)/.dev  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.dev  ## check style and types
 	$(BIN)/ruff check .

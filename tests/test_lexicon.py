@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duanti import lexicon
+from duanti import Segmenter, lexicon
 
 STARTER = Path(__file__).parents[1] / "data" / "starter" / "test.jsonl"
 
@@ -22,13 +22,14 @@ INVISIBLE = (
 )
 
 
-@pytest.fixture
-def fresh_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fill a table of the test's own, which is forgotten with it."""
-    monkeypatch.setattr(lexicon, "_TABLE", lexicon._NormalizationTable())
+def jieba_knowing(*words: str) -> jieba.Tokenizer:
+    """A tokenizer of jieba's own making that knows these words too."""
+    tokenizer = jieba.Tokenizer()
+    for word in words:
+        tokenizer.add_word(word)
+    return tokenizer
 
 
-@pytest.mark.usefixtures("fresh_table")
 def test_every_code_point_but_invisible_marks_becomes_its_nfkc_form() -> None:
     wrong = [
         code_point
@@ -80,26 +81,18 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
     assert lexicon.normalize(once) == once
 
 
-def test_user_words_stay_with_their_tokenizer() -> None:
-    text = "段题真好用"
-    before = lexicon.tokenizer().lcut(text)
-    assert lexicon.tokenizer(("段题真",)).lcut(text)[0] == "段题真"
-    assert lexicon.tokenizer().lcut(text) == before
-    assert lexicon.tokenizer(("好用吗",)).lcut(text) == before
-    assert "段题真" not in lexicon.tokenizer().FREQ
+def test_user_words_stay_with_the_segmenter_they_were_given_to() -> None:
+    text = "学习段题"
+    assert Segmenter(hmm=False).cut(text) == ["学习", "段", "题"]
+    assert Segmenter(hmm=False, user_words=["段题"]).cut(text) == ["学习", "段题"]
+    assert Segmenter(hmm=False).cut(text) == ["学习", "段", "题"]
+    assert Segmenter(hmm=False, user_words=["习段"]).cut(text) == jieba_knowing("习段").lcut(text, HMM=False)
 
 
 def test_user_words_stay_out_of_jiebas_own_tokenizer() -> None:
-    lexicon.tokenizer(("段题真",)).lcut("段题真好用")
-    assert "段题真" not in jieba.Tokenizer().lcut("段题真好用")
-    assert "段题真" not in jieba.dt.FREQ
-
-
-def test_the_dictionary_is_jiebas() -> None:
-    theirs = jieba.Tokenizer()
-    theirs.initialize()
-    assert theirs.FREQ == lexicon.tokenizer().FREQ
-    assert theirs.total == lexicon.tokenizer().total
+    Segmenter(user_words=["学习段题"]).cut("学习段题")
+    assert "学习段题" not in jieba.dt.FREQ
+    assert jieba_knowing().lcut("学习段题", HMM=False) == ["学习", "段", "题"]
 
 
 def test_the_digest_is_the_same_in_another_process() -> None:

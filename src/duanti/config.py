@@ -184,7 +184,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     path = Path(path)
     faults: list[str] = []
     tree, places = _read_yaml(path, faults)
-    for override in overrides:
+    # The classifier's kind first: it drops the recipe's settings of another kind, never those of an override.
+    for override in sorted(overrides, key=lambda text: not text.startswith("classifier.kind=")):
         _apply_override(override, tree, places, faults)
     tree.setdefault("name", path.stem)
     config = None
@@ -261,9 +262,10 @@ def _apply_override(override: str, tree: dict[str, Any], places: dict[_Place, st
     except yaml.YAMLError:
         value = text
     section = tree
-    for name in at[:-1]:
+    for depth, name in enumerate(at[:-1], 1):
         if not isinstance(section.get(name), dict):
             section[name] = {}
+            places[at[:depth]] = f"override {override}"
         section = section[name]
     # Another kind of classifier has other settings: those of the recipe's kind do not go with it.
     if at == ("classifier", "kind") and section.get("kind") != value:

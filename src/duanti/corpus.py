@@ -366,7 +366,7 @@ def _json_rows(place: str, text: str, required: Sequence[str]) -> Iterator[Row]:
         here = f"{place}, line {number}"
         try:
             values = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # also a number of more digits than Python reads
             raise DataError(f"{here}: not valid JSON ({error}).") from None
         if not isinstance(values, dict):
             raise DataError(f'{here}: {_type_name(values)}, not an object. A row looks like {{"text": "..."}}.')

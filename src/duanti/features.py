@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -132,8 +133,8 @@ def learn_space(
     """
     n_texts = len(counts.rows.indptr) - 1
     frequency = np.bincount(counts.rows.indices, minlength=len(counts.terms))
-    low = min_df if isinstance(min_df, int) else min_df * n_texts
-    high = max_df if isinstance(max_df, int) else max_df * n_texts
+    low = min_df if isinstance(min_df, Integral) else min_df * n_texts
+    high = max_df if isinstance(max_df, Integral) else max_df * n_texts
     # A term of counts that were selected from more texts may stand in none of these.
     chosen = (frequency >= max(low, 1)) & (frequency <= high)
     if max_features is not None and chosen.sum() > max_features:

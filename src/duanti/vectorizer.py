@@ -167,6 +167,10 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         for name, bound in (("min_df", self.min_df), ("max_df", self.max_df)):
             if bound < 0 or (not isinstance(bound, Integral) and bound > 1):
                 raise ValueError(f"{name}={bound!r}: give a count (int >= 0) or a share of the texts (0.0 to 1.0).")
+        if self.max_features is not None and self.max_features < 1:
+            raise ValueError(f"max_features={self.max_features!r}: give a count (int >= 1), or None for all terms.")
+        if np.dtype(self.dtype) not in (np.float64, np.float32):
+            raise ValueError(f"dtype={self.dtype!r}: use float64 or float32.")
         if self.norm not in ("l1", "l2", None):
             raise ValueError(f"norm={self.norm!r}: use 'l1', 'l2' or None.")
 
