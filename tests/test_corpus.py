@@ -159,10 +159,16 @@ def test_gb18030_is_read_declared_or_detected(
         assert str(path) in warnings[0]
 
 
-@given(st.text(st.characters(codec="utf-8", exclude_characters="\0")))
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0\ufeff")))
 def test_what_is_encoded_is_decoded(text: str) -> None:
-    assert decode(text.encode(), "here") == text.removeprefix("\ufeff")
-    assert decode(text.encode("gb18030"), "here", "gb18030") == text.removeprefix("\ufeff")
+    assert decode(text.encode(), "here") == text
+    assert decode(text.encode("gb18030"), "here", "gb18030") == text
+
+
+@pytest.mark.parametrize("encoding", [None, "utf-8", "utf-8-sig", "gb18030", "utf-16-le"])
+def test_a_byte_order_mark_is_not_part_of_the_text(encoding: str | None) -> None:
+    data = "\ufeff股市大涨".encode((encoding or "utf-8").removesuffix("-sig"))
+    assert decode(data, "here", encoding) == "股市大涨"
 
 
 @settings(deadline=None)
@@ -183,7 +189,7 @@ def test_the_digest_is_of_texts_topics_and_documents() -> None:
     assert digest != digest_of([rows[1], rows[0], *rows[2:]], documents)
     assert digest != digest_of(rows[:3], documents[:3])
     assert digest != digest_of(rows, ["a", "b", "b", None])
-    assert digest_of([("甲", "乙丙")]) != digest_of([("甲乙", "丙")])
+    assert digest_of([("甲", "乙丙")]) != digest_of([("丙甲", "乙")])
 
 
 def test_the_digest_does_not_mind_the_order_of_documents() -> None:
@@ -445,6 +451,14 @@ def test_folds_keep_documents_whole_and_are_balanced(seed: int) -> None:
     for topic, count in corpus.topic_counts.items():
         held = Counter(fold for fold, row_topic in zip(folds, corpus.topics, strict=True) if row_topic == topic)
         assert all(abs(held[fold] - count / 5) <= 4 for fold in range(5))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_short_documents_make_up_for_a_long_one(seed: int) -> None:
+    documents = [None] * 10 + ["long"] * 10
+    folds = Corpus("uneven", ["x"] * 20, ["财经"] * 20, documents).folds(2, seed)
+    assert len(set(folds[10:])) == 1
+    assert Counter(folds) == {0: 10, 1: 10}
 
 
 def test_folds_of_the_small_corpus_are_balanced(small_corpus: Corpus) -> None:

@@ -106,6 +106,7 @@ def test_what_only_looks_like_a_dateline_is_text(text: str) -> None:
         "(张三、李四)",
         "(欧阳修文)",
         "(徐\u200b灿)",
+        "(本报记者 徐灿 通讯员 王五 赵六 实习生 张三 李四 摄影 欧阳修 司马光)",
         " (徐灿)",
         "(徐灿)(责任编辑:王五)",
     ],
