@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help quickstart test lint format bench clean
+.PHONY: help quickstart test lint format bench fuzz clean
 
 help:            ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,10 @@ format: $(VENV)/.dev  ## put the code into its style
 bench: $(VENV)/.dev  ## measure against peers; needs DUANTI_CORPORA
 	$(BIN)/python train/fit.py configs/starter.yaml tracking.enabled=false
 	$(BIN)/python benchmarks/starter.py
+	$(BIN)/python benchmarks/text_path.py
+
+fuzz: $(VENV)/.dev  ## hold a million random strings, and all texts of DUANTI_CORPORA, against jieba (an hour)
+	DUANTI_FUZZ_STRINGS=1000000 DUANTI_FUZZ_TEXTS=1000000 $(BIN)/python -m pytest -n auto tests/test_exactness.py
 
 clean:           ## remove the environment and what tools left
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -11,7 +11,7 @@ SOURCE = Path(duanti.__file__).parent
 
 # From the ground up; a module may import those on the floors below its own.
 FLOORS = [
-    {"errors"},
+    {"errors", "compilation"},
     {"lexicon", "paragraphs", "corpus", "config"},
     {"bundle"},
     {"segmentation"},
@@ -26,6 +26,7 @@ FLOORS = [
 ]
 ROOMS = {
     "jieba": {"lexicon"},
+    "numba": {"compilation"},
     "yaml": {"config"},
     "pydantic": {"config"},
     "pydantic_core": {"config"},

@@ -110,7 +110,6 @@ def test_an_unknown_key_gets_a_suggestion(content: str, said: str, faults: Fault
         ("features: {words: null, characters: null}\n", "features is {characters: null, words: null}; words and "),
         ("features: 5\n", "features is 5; it must be a section with keys below it."),
         ("classifier: {kind: svm}\n", "classifier.kind is 'svm'; use one of linear_svc, logistic_regression, "),
-        ("classifier: {C: 1.0}\n", "classifier.kind is missing. Use one of linear_svc, logistic_regression, "),
         ("name: a/b\n", "name is 'a/b'; "),
         ("name: 2009-04-09\n", "name is 2009-04-09; it must be a string (put it in quotes)."),
         ("n_jobs: 0\n", "n_jobs is 0; it should be greater than or equal to 1."),
@@ -187,10 +186,20 @@ def test_what_is_no_override_is_told(override: str, faults: Faults) -> None:
     assert faults(DATA, override)[1].startswith(f"{override}: not an override. Write section.key=value")
 
 
-@pytest.mark.parametrize("override", ["sede=1", "seed.x=1", "classifier.C=0.5", "seed=", "data.test=2", "features=1"])
+@pytest.mark.parametrize("override", ["sede=1", "seed.x=1", "classifier.c=0.5", "seed=", "data.test=2", "features=1"])
 def test_a_fault_of_an_override_has_it_as_its_place(override: str, faults: Faults) -> None:
     (_, fault) = faults(DATA, override)
     assert fault.startswith(f"override {override}: ")
+
+
+def test_a_classifier_without_a_kind_is_the_default_kind(recipe: Recipe) -> None:
+    assert recipe(DATA, "classifier.C=0.5").flat()["classifier.kind"] == "linear_svc"
+    assert recipe(f"{DATA}classifier: {{C: 0.5}}\n").flat()["classifier.C"] == 0.5
+
+
+def test_a_recipe_that_refers_to_itself_is_told(faults: Faults) -> None:
+    (fault,) = faults("data: &d {train: *d}\n")
+    assert fault.startswith("recipe.yaml: an anchor refers to itself")
 
 
 def test_a_missing_recipe_is_told(tmp_path: Path) -> None:
@@ -216,7 +225,7 @@ def test_what_is_no_recipe_is_told(content: str, said: str, faults: Faults) -> N
 
 @pytest.mark.parametrize("content", ["", "# nothing\n"])
 def test_an_empty_recipe_lacks_its_data(content: str, faults: Faults, recipe: Recipe) -> None:
-    assert faults(content)[1].startswith("recipe.yaml: data is missing. Set it in the recipe")
+    assert faults(content)[1].startswith("recipe.yaml: data.train is missing. Set it in the recipe")
     assert recipe(content, "data.train=a").data.train == "a"
 
 

@@ -125,8 +125,8 @@ def test_the_same_run_gives_the_same_bytes(project: Path, fit: Fit) -> None:
         done = fit("small.yaml", f"n_jobs={n_jobs}", f"output=out{n_jobs}", "tracking.enabled=false", "data.test=0.25")
         assert done.returncode == 0, done.stderr
         folder = project / f"out{n_jobs}" / "small"
-        bundles.append({path.name: path.read_bytes() for path in folder.iterdir()})
-    assert len(bundles[0]) == 4
+        bundles.append({path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()})
+    assert len(bundles[0]) == 14
     assert bundles[0] == bundles[1]
 
 

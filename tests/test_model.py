@@ -35,7 +35,7 @@ def test_a_text_without_a_known_term_has_no_topic(small_model: TopicModel, text:
 
 
 def test_known_terms_counts_distinct_known_terms(small_model: TopicModel) -> None:
-    known = {(space.kind, term) for space in small_model.spaces for term in space.terms}
+    known = {(space.kind, term) for space in small_model.spaces for term in space.terms.to_pylist()}
     expected = {("character", "股"), ("character", "市"), ("character", "股市"), ("word", "股市")} & known
     assert small_model.predict(["股市股市"])[0].known_terms >= len(expected) > 0
 

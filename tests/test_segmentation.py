@@ -101,8 +101,8 @@ def test_joined_tokens_are_the_text(text: str, hmm: bool) -> None:
     assert "".join(Segmenter(hmm=hmm).cut(text)) == text
 
 
-def test_the_number_of_processes_never_changes_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segmentation, "_TEXTS_PER_PROCESS", 5)
+def test_the_number_of_threads_never_changes_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segmentation, "_CODE_POINTS_PER_THREAD", 5)
     alone = Segmenter(user_words=USER_WORDS, n_jobs=1).cut_all(TEXTS)
     assert alone == [oracle(USER_WORDS).lcut(text) for text in TEXTS]
     for n_jobs in (2, 3, None):

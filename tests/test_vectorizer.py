@@ -195,7 +195,7 @@ def test_counts_of_some_rows_are_as_good_as_their_texts(parameters: dict[str, An
 
 
 def test_the_number_of_jobs_never_changes_the_matrix(texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("duanti.segmentation._TEXTS_PER_PROCESS", 50)
+    monkeypatch.setattr("duanti.segmentation._CODE_POINTS_PER_THREAD", 50)
     alone = TermVectorizer(n_jobs=1).fit_transform(texts)
     assert_equal(TermVectorizer(n_jobs=2).fit_transform(texts), alone, tolerance=0)
 

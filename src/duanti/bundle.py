@@ -3,8 +3,11 @@
     models/starter/
       manifest.json    format, versions, topics, options, provenance, metrics, and the SHA-256 of every other file
       terms.parquet    one row per known term, in column order: kind, term, idf, document_frequency, hash
-      weights.npy      float32, terms x topics (mapped, not read)
+      weights.npy      float32, terms x topics
       bias.npy         float64, topics
+      lexicon/*.npy    the compiled dictionary and the table of forms
+
+Arrays are mapped, not read.
 
 To change the protocol: raise ``FORMAT_VERSION``, keep reading the old one, and keep a bundle of it for the tests.
 
@@ -20,6 +23,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -39,9 +43,7 @@ FORMAT = "duanti-bundle"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 TERMS = "terms.parquet"
-WEIGHTS = "weights.npy"
-BIAS = "bias.npy"
-_FILES = (TERMS, WEIGHTS, BIAS)
+_ARRAY = re.compile(r"(?:lexicon/)?[a-z_]+\.npy")
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,7 @@ class Bundle:
 
     manifest: Mapping[str, Any]
     terms: pa.Table
-    weights: NDArray[np.float32]
-    bias: NDArray[np.float64]
+    arrays: Mapping[str, NDArray[Any]]  # by path without the ending: "weights", "lexicon/cells"
 
 
 def write_bundle(folder: str | Path, bundle: Bundle) -> None:
@@ -86,19 +87,22 @@ def read_bundle(folder: str | Path) -> Bundle:
     """
     folder = Path(folder)
     manifest = _read_manifest(folder)
-    for name in _FILES:
-        _check_digest(folder / name, manifest["files"].get(name))
+    for name, digest in manifest["files"].items():
+        if name != TERMS and not _ARRAY.fullmatch(name):
+            raise BundleError(f"{folder / MANIFEST}: names a file no bundle has: {name!r}.")
+        _check_digest(folder / name, digest)
     try:
         # ParquetFile, because read_table brings in pandas where that is installed.
         with pq.ParquetFile(folder / TERMS) as file:
             terms = file.read()
-        weights = np.load(folder / WEIGHTS, mmap_mode="r", allow_pickle=False)
-        bias = np.load(folder / BIAS, allow_pickle=False)
+        arrays = {
+            name.removesuffix(".npy"): np.load(folder / name, mmap_mode="r", allow_pickle=False)
+            for name in manifest["files"]
+            if name != TERMS
+        }
     except (OSError, ValueError, pa.ArrowException) as error:
         raise BundleError(f"{folder}: cannot be read ({str(error).splitlines()[0]}). Train the model again.") from None
-    if weights.dtype != np.float32 or weights.shape != (terms.num_rows, len(bias)):
-        raise BundleError(f"{folder}: weights of shape {weights.shape} do not fit its {terms.num_rows} terms.")
-    return Bundle({key: manifest[key] for key in manifest if key not in _OWN_KEYS}, terms, weights, bias)
+    return Bundle({key: manifest[key] for key in manifest if key not in _OWN_KEYS}, terms, arrays)
 
 
 _OWN_KEYS = ("format", "format_version", "files", "digest")
@@ -106,20 +110,22 @@ _OWN_KEYS = ("format", "format_version", "files", "digest")
 
 def _write_files(folder: Path, bundle: Bundle) -> None:
     pq.write_table(bundle.terms, folder / TERMS, compression="zstd")
-    np.save(folder / WEIGHTS, np.ascontiguousarray(bundle.weights, dtype=np.float32), allow_pickle=False)
-    np.save(folder / BIAS, np.ascontiguousarray(bundle.bias, dtype=np.float64), allow_pickle=False)
+    for name, array in bundle.arrays.items():
+        path = folder / f"{name}.npy"
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+    names = [TERMS, *(f"{name}.npy" for name in bundle.arrays)]
     manifest = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         **bundle.manifest,
-        "files": {name: _file_digest(folder / name) for name in _FILES},
+        "files": {name: _file_digest(folder / name) for name in names},
     }
     manifest["digest"] = _manifest_digest(manifest)
     text = json.dumps(manifest, ensure_ascii=False, indent=2, sort_keys=True)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
-    for name in (*_FILES, MANIFEST):
-        _flush(folder / name)
-    _flush(folder)
+    for path in [*folder.rglob("*"), folder]:
+        _flush(path)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -188,6 +188,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     for override in sorted(overrides, key=lambda text: not text.startswith("classifier.kind=")):
         _apply_override(override, tree, places, faults)
     tree.setdefault("name", path.stem)
+    tree.setdefault("data", {})
+    if isinstance(tree.get("classifier"), dict):
+        tree["classifier"].setdefault("kind", "linear_svc")
     config = None
     try:
         config = RunConfig.model_validate(tree)
@@ -225,6 +228,9 @@ def _read_yaml(path: Path, faults: list[str]) -> tuple[dict[str, Any], dict[_Pla
     try:
         node = yaml.compose(text, Loader=_Loader)
         tree = yaml.load(text, Loader=_Loader)
+        json.dumps(tree, default=str)  # finds what refers to itself
+    except ValueError:
+        raise ConfigError(f"{path}: an anchor refers to itself. Write the settings out.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -308,8 +314,6 @@ def _explain(at: _Place, details: Sequence[ErrorDetails], places: dict[_Place, s
         near = get_close_matches(at[-1], known, 1)
         hint = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known)}."
         return f"{place}: unknown key {key}. {hint}"
-    if kind == "union_tag_not_found":
-        return f"{place}: {key}.kind is missing. Use one of {', '.join(_CLASSIFIERS)}."
     if kind == "union_tag_invalid":
         return f"{place}: {key} is {_shown(detail['ctx']['tag'])}; use one of {', '.join(_CLASSIFIERS)}."
     if kind == "literal_error":

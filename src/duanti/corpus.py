@@ -261,13 +261,13 @@ def decode(data: bytes, place: str, encoding: str | None = None) -> str:
     for name in (encoding,) if encoding else ("utf-8-sig", "gb18030"):
         try:
             text = data.decode(name)
-        except LookupError:
+        except (LookupError, ValueError) as error:
+            if isinstance(error, UnicodeDecodeError):
+                fault = error
+                if name == "utf-8-sig" and _looks_like_utf8(data):
+                    break
+                continue
             raise DataError(f"{place}: unknown encoding {name!r}. Use utf-8 or gb18030.") from None
-        except UnicodeDecodeError as error:
-            fault = error
-            if name == "utf-8-sig" and _looks_like_utf8(data):
-                break
-            continue
         if name == "gb18030" and not encoding:
             logger.warning("%s: not UTF-8, read as GB18030. Declare the encoding if that is wrong.", place)
         if "\0" in text:
@@ -387,6 +387,9 @@ def _delimited_rows(place: str, text: str, delimiter: str, required: Sequence[st
                 continue
             if header is None:
                 header = cells
+                if len(set(header)) < len(header):
+                    twice = next(name for name in header if header.count(name) > 1)
+                    raise DataError(f"{here}: the column {twice!r} stands there twice. Rename one of them.")
                 _check_columns(here, header, required)
             elif len(cells) != len(header):
                 raise DataError(f"{here}: {len(cells)} cells where the header has {len(header)}. Is a quote missing?")

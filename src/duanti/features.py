@@ -1,31 +1,42 @@
 """Texts into TF-IDF weighted terms, by scikit-learn's formulas and without scikit-learn.
 
-Owns what a term is (a word n-gram or a character n-gram), how terms are counted, chosen and weighed. Words and
-characters are two TF-IDF spaces side by side, each with its own norm: what a ``FeatureUnion`` of two
+Owns what a term is (a word n-gram or a character n-gram), how terms are counted, chosen, weighed and scored. Words
+and characters are two TF-IDF spaces side by side, each with its own norm: what a ``FeatureUnion`` of two
 ``TfidfVectorizer`` gives. Refuses to know topics, classifiers and files.
 
-    text ─ normalise ─ lower ─┬─ Segmenter ─ stop words ─ word n-grams ──────┐
-                              └─ runs of space folded ─ character n-grams ───┴─ counts ─ tf · idf ─ norm
+    texts ─ code points ─ normalise, lower ─┬─ segment ─ stop words ─ word n-grams ──────┐
+                                            └─ runs of space folded ─ character n-grams ─┴─ counts ─ tf · idf ─ norm
+
+A term is known by the 64-bit hash of its code points. Kernels take a block of texts and write what they find into
+arrays that were made large enough for it; nothing is made per text, token or term.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from duanti import lexicon
+from duanti.compilation import announce, code_folder, kernel
 from duanti.errors import DataError
-from duanti.segmentation import Segmenter
+from duanti.lexicon import CAPITAL_SIGMA, EXPANSION, Forms, Lexicon, TextTables, read_only
+from duanti.segmentation import CodePoints, in_slices, make_scratch, segment
 
 TermKind = Literal["word", "character"]
-_SPACES = re.compile(r"\s\s+")
+
+# Code points handled at once: enough to forget the calls, few enough for the results to stay in a cache.
+_BLOCK = 1 << 17
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_WORD_SEED, _CHARACTER_SEED = np.uint64(0xD1B54A32D192ED03), np.uint64(0)
+_NORMS = {None: 0, "l1": 1, "l2": 2}
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ class Rows(NamedTuple):
     """A sparse matrix by rows (CSR), columns ascending within a row."""
 
     indptr: NDArray[np.int64]  # n_texts + 1: where each text's entries begin and end
-    indices: NDArray[np.int64]  # column of each entry
+    indices: NDArray[np.int32]  # column of each entry
     values: NDArray[np.float64]  # count or weight of each entry
 
     def select(self, rows: NDArray[np.intp]) -> Rows:
@@ -66,10 +77,11 @@ class Rows(NamedTuple):
 
 
 class TermCounts(NamedTuple):
-    """All terms of one kind in some texts: the terms, sorted, and how often each text has each."""
+    """All terms of one kind in some texts: the terms, sorted, their hashes, and how often each text has each."""
 
     kind: TermKind
-    terms: list[str]
+    terms: pa.LargeStringArray
+    hashes: NDArray[np.uint64]
     rows: Rows
 
     def select(self, rows: NDArray[np.intp]) -> TermCounts:
@@ -79,38 +91,68 @@ class TermCounts(NamedTuple):
 
 @dataclass(frozen=True)
 class TermSpace:
-    """The known terms of one kind, sorted, with their document frequencies and idf weights."""
+    """The known terms of one kind, sorted, with their document frequencies, idf weights and hashes."""
 
     kind: TermKind
-    terms: Sequence[str]
-    document_frequency: NDArray[np.int64]
+    terms: pa.LargeStringArray = field(repr=False)
+    document_frequency: NDArray[np.int64] = field(repr=False)
     idf: NDArray[np.float64] = field(repr=False)
+    hashes: NDArray[np.uint64] = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.terms)
 
     @cached_property
-    def columns(self) -> dict[str, int]:
-        """Term -> column."""
-        return {term: column for column, term in enumerate(self.terms)}
+    def vocabulary(self) -> Vocabulary:
+        """Hash -> column."""
+        return _vocabulary_of(self.hashes)
 
 
-def segmenter(options: FeatureOptions, n_jobs: int | None = None) -> Segmenter:
-    """Return the segmenter these options ask for."""
-    return Segmenter(user_words=options.user_words, hmm=options.hmm, n_jobs=n_jobs)
+class Vocabulary(NamedTuple):
+    """A hash table with open addressing: ``slots[i]`` is a term's hash (0: none) and its column."""
+
+    slots: NDArray[np.uint64]  # (size, 2), size a power of two
+    n_terms: NDArray[np.int64]  # (1,)
 
 
-def count_terms(texts: Sequence[str], options: FeatureOptions, n_jobs: int | None = None) -> list[TermCounts]:
+class Names(NamedTuple):
+    """The UTF-8 of terms as they are met; offsets have one entry more than there are terms."""
+
+    data: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+
+
+def load_tables(options: FeatureOptions) -> TextTables:
+    """Return the installed tables that these options ask for."""
+    return lexicon.load_tables(options.user_words, normalized=options.normalize, lowercase=options.lowercase)
+
+
+def prepare(texts: Sequence[str], options: FeatureOptions, forms: Forms) -> CodePoints:
+    """Lay texts out and replace each code point by its form: normalised, lower-cased."""
+    batch = CodePoints.of(texts)
+    if not (options.normalize or options.lowercase):
+        return batch
+    values, offsets = _apply_forms(batch.values, batch.offsets, forms)
+    if options.lowercase and CAPITAL_SIGMA in values:
+        # The one letter whose lower case depends on its neighbours: those texts are lower-cased by Python.
+        of_text = np.unique(np.searchsorted(offsets, np.flatnonzero(values == CAPITAL_SIGMA), side="right") - 1)
+        mended = list(texts)
+        for number in of_text:
+            mended[number] = (lexicon.normalize(mended[number]) if options.normalize else mended[number]).lower()
+        return prepare(mended, options, forms)
+    return CodePoints(read_only(values), read_only(offsets))
+
+
+def count_terms(
+    texts: Sequence[str], options: FeatureOptions, tables: TextTables, n_jobs: int | None = None
+) -> list[TermCounts]:
     """Count every term of every text, one ``TermCounts`` per kind."""
+    batch = prepare(texts, options, tables.forms)
     counted = []
-    for kind, terms_of_texts in _terms(texts, options, n_jobs):
-        columns: dict[str, int] = {}
-        rows = _count(terms_of_texts, columns, grow=True)
-        terms = sorted(columns)
-        position = np.empty(len(terms), dtype=np.int64)
-        for sorted_column, term in enumerate(terms):
-            position[columns[term]] = sorted_column
-        counted.append(TermCounts(kind, terms, _sort_columns(rows, position)))
+    for kind in options.kinds:
+        work = partial(_count_slice, analyzer=_analyzer(kind, options, tables))
+        parts = [part for _, part in in_slices(batch, work, n_jobs)]
+        counted.append(_merge(kind, parts))
     return counted
 
 
@@ -150,144 +192,661 @@ def learn_space(
     known = np.flatnonzero(chosen)
     df = frequency[known].astype(np.int64)
     idf = np.log((n_texts + 1.0) / (df + 1.0)) + 1.0
-    return TermSpace(counts.kind, [counts.terms[column] for column in known], df, idf)
+    return TermSpace(counts.kind, counts.terms.take(pa.array(known)), df, idf, counts.hashes[known])
 
 
 def weigh_counts(counts: TermCounts, space: TermSpace, options: FeatureOptions) -> Rows:
     """Return the weights of the known terms among ``counts``."""
-    position = np.fromiter((space.columns.get(term, -1) for term in counts.terms), np.int64, len(counts.terms))
-    return _weigh(_keep_known(counts.rows, position), space, options)
+    position = _columns_of(space.vocabulary, counts.hashes)
+    return Rows(*_weigh_known(*counts.rows, position, _weighing(space, options)))
 
 
 def weigh_texts(
-    texts: Sequence[str], spaces: Sequence[TermSpace], options: FeatureOptions, n_jobs: int | None = None
+    texts: Sequence[str],
+    spaces: Sequence[TermSpace],
+    options: FeatureOptions,
+    tables: TextTables,
+    n_jobs: int | None = None,
 ) -> list[Rows]:
     """Return the weights of the known terms of each text, one ``Rows`` per space."""
+    batch = prepare(texts, options, tables.forms)
     weighed = []
-    for (_, terms_of_texts), space in zip(_terms(texts, options, n_jobs), spaces, strict=True):
-        rows = _count(terms_of_texts, space.columns, grow=False)
-        weighed.append(_weigh(_sort_columns(rows, np.arange(len(space))), space, options))
+    for space in spaces:
+        analyzer = _analyzer(space.kind, options, tables)
+        work = partial(_weigh_slice, analyzer=analyzer, space=space, weigh=_weighing(space, options))
+        weighed.append(_stack([rows for _, part in in_slices(batch, work, n_jobs) for rows in part]))
     return weighed
+
+
+def score_texts(
+    texts: Sequence[str],
+    spaces: Sequence[TermSpace],
+    options: FeatureOptions,
+    tables: TextTables,
+    weights: NDArray[np.float32],
+    bias: NDArray[np.float64],
+    n_jobs: int | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return ``x @ weights + bias`` (n_texts, n_topics) and the number of known terms of each text, without x.
+
+    Sums are of doubles, term by term in the order of the text: the same in a batch of any size.
+    """
+    spaces_in_use, first_row = [], 0
+    for space in spaces:
+        rows = read_only(weights)[first_row : first_row + len(space)]
+        spaces_in_use.append(
+            (_analyzer(space.kind, options, tables), space.vocabulary, _weighing(space, options), rows)
+        )
+        first_row += len(space)
+    work = partial(_score_slice, spaces=spaces_in_use, bias=bias)
+    parts = [part for _, part in in_slices(prepare(texts, options, tables.forms), work, n_jobs)]
+    return np.concatenate([scores for scores, _ in parts]), np.concatenate([known for _, known in parts])
 
 
 def side_by_side(parts: Sequence[Rows], widths: Sequence[int]) -> Rows:
     """Join matrices over the same texts: the columns of the second stand behind those of the first, and so on."""
-    if len(parts) == 1:
-        return parts[0]
-    offsets = np.cumsum([0, *widths[:-1]])
-    lengths = np.array([np.diff(part.indptr) for part in parts])
-    text_of = np.concatenate([np.repeat(np.arange(lengths.shape[1]), row) for row in lengths])
-    order = np.argsort(text_of, kind="stable")
-    indices = np.concatenate([part.indices + offset for part, offset in zip(parts, offsets, strict=True)])
-    values = np.concatenate([part.values for part in parts])
-    return Rows(np.concatenate(([0], np.cumsum(lengths.sum(axis=0)))), indices[order], values[order])
+    joined = parts[0]
+    width = widths[0]
+    for part, part_width in zip(parts[1:], widths[1:], strict=True):
+        joined = Rows(*_side_by_side(*joined, *part, width))
+        width += part_width
+    return joined
 
 
-def term_hashes(kind: TermKind, terms: Sequence[str]) -> NDArray[np.uint64]:
+def term_hashes(kind: TermKind, terms: pa.LargeStringArray | Sequence[str]) -> NDArray[np.uint64]:
     """Return the 64-bit hash of each term: its code points, one after the other, into a multiply-and-shift.
 
     ``h = (h ^ c) * 0x9E3779B97F4A7C15; h ^= h >> 32`` for each code point c, modulo 2**64, beginning with 0 for a
     character term and 0xD1B54A32D192ED03 for a word: far apart, so that no first code point leads from one to
-    the other.
+    the other. 0, which marks an empty slot, becomes 1.
     """
-    lengths = np.fromiter(map(len, terms), np.int64, len(terms))
-    code_points = np.frombuffer("".join(terms).encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
-    starts = np.cumsum(lengths) - lengths
-    hashes = np.full(len(terms), 0xD1B54A32D192ED03 if kind == "word" else 0, dtype=np.uint64)
-    for position in range(int(lengths.max(initial=0))):
-        longer = lengths > position
-        mixed = (hashes[longer] ^ code_points[starts[longer] + position]) * np.uint64(0x9E3779B97F4A7C15)
-        hashes[longer] = mixed ^ (mixed >> np.uint64(32))
+    hashes: NDArray[np.uint64] = _hash_texts(*CodePoints.of(terms), _WORD_SEED if kind == "word" else _CHARACTER_SEED)
     return hashes
 
 
-def _terms(
-    texts: Sequence[str], options: FeatureOptions, n_jobs: int | None
-) -> Iterator[tuple[TermKind, Iterator[list[str]]]]:
-    """The terms of each text, in order and with repetitions, one stream per kind."""
-    prepared = [_prepare(text, options) for text in texts]
-    if options.words is not None:
-        stop_words = frozenset(options.stop_words)
-        tokens = segmenter(options, n_jobs).cut_all(prepared)
-        yield "word", (word_ngrams([t for t in row if t not in stop_words], options.words) for row in tokens)
-    if options.characters is not None:
-        yield "character", (character_ngrams(text, options.characters) for text in prepared)
+class _Analyzer(NamedTuple):
+    """What a kernel must know to take the terms of one kind from a text."""
+
+    is_word: bool
+    low: int
+    high: int
+    hmm: bool
+    lexicon: Lexicon
+    stop_words: Vocabulary
 
 
-def _prepare(text: str, options: FeatureOptions) -> str:
-    if options.normalize:
-        text = lexicon.normalize(text)
-    return text.lower() if options.lowercase else text
+class _Weighing(NamedTuple):
+    """How counts become weights."""
+
+    idf: NDArray[np.float64]
+    sublinear: bool
+    norm: int  # 0: none, else of l1 or l2
 
 
-def word_ngrams(tokens: Sequence[str], lengths: tuple[int, int]) -> list[str]:
-    """Return the n-grams of these lengths, their tokens joined by a space.
+class _Workspace(NamedTuple):
+    """Memory one thread takes terms in, for texts of up to so many code points."""
 
-    >>> word_ngrams(["股市", "大", "涨"], (1, 2))
-    ['股市', '大', '涨', '股市 大', '大 涨']
-    """
-    return [
-        " ".join(tokens[start : start + n])
-        for n in range(lengths[0], min(lengths[1], len(tokens)) + 1)
-        for start in range(len(tokens) - n + 1)
-    ]
-
-
-def character_ngrams(text: str, lengths: tuple[int, int]) -> list[str]:
-    """Return the n-grams of these lengths over code points, runs of white space folded to one space first.
-
-    >>> character_ngrams("股市", (1, 2))
-    ['股', '市', '股市']
-    """
-    text = _SPACES.sub(" ", text)
-    return [
-        text[start : start + n]
-        for n in range(lengths[0], min(lengths[1], len(text)) + 1)
-        for start in range(len(text) - n + 1)
-    ]
+    scratch: Any  # for segmenting
+    begins: NDArray[np.int64]  # of tokens
+    ends: NDArray[np.int64]
+    folded: NDArray[np.uint32]  # the text with its runs of space folded
+    hashes: NDArray[np.uint64]  # of each occurrence of a term, in the order of the text
+    firsts: NDArray[np.int32]  # the token, or character, each begins with
+    lengths: NDArray[np.int32]  # and how many it has
+    entries: NDArray[np.int64]  # distinct terms: column << 32 | count
+    entry_of: NDArray[np.int32]  # by column, where it stands in entries; needs no clearing between texts
 
 
-def _count(terms_of_texts: Iterable[list[str]], columns: dict[str, int], *, grow: bool) -> Rows:
-    """Count terms text by text; unknown ones get the next column, or are passed over."""
-    indptr, indices, values = [0], list[int](), list[int]()
-    for terms in terms_of_texts:
-        counts: dict[int, int] = {}
-        for term in terms:
-            column = columns.setdefault(term, len(columns)) if grow else columns.get(term)
-            if column is not None:
-                counts[column] = counts.get(column, 0) + 1
-        indices.extend(counts)
-        values.extend(counts.values())
-        indptr.append(len(indices))
-    return Rows(np.array(indptr, np.int64), np.array(indices, np.int64), np.array(values, np.float64))
+def _analyzer(kind: TermKind, options: FeatureOptions, tables: TextTables) -> _Analyzer:
+    announce("compiling kernels (half a minute)", code_folder())
+    low, high = (options.words if kind == "word" else options.characters) or (1, 1)
+    return _Analyzer(kind == "word", low, high, options.hmm, tables.lexicon, _stop_words(options.stop_words))
 
 
-def _sort_columns(rows: Rows, position: NDArray[np.int64]) -> Rows:
-    """Move each column to ``position[column]``, and put every row's entries in ascending order."""
-    indices = position[rows.indices]
-    text_of = np.repeat(np.arange(len(rows.indptr) - 1), np.diff(rows.indptr))
-    order = np.lexsort((indices, text_of))
-    return Rows(rows.indptr, indices[order], rows.values[order])
+@lru_cache(maxsize=8)
+def _stop_words(words: tuple[str, ...]) -> Vocabulary:
+    hashes = np.unique(term_hashes("word", words))
+    return _vocabulary_of(hashes)
 
 
-def _keep_known(rows: Rows, position: NDArray[np.int64]) -> Rows:
-    """Move each column to ``position[column]``, ascending as the columns are; drop those at -1."""
-    indices = position[rows.indices]
-    known = indices >= 0
-    kept_before = np.concatenate(([0], np.cumsum(known)))
-    return Rows(kept_before[rows.indptr], indices[known], rows.values[known])
+def _vocabulary_of(hashes: NDArray[np.uint64]) -> Vocabulary:
+    vocabulary = _new_vocabulary(len(hashes))
+    _add_all(vocabulary, hashes)
+    return vocabulary
 
 
-def _weigh(counts: Rows, space: TermSpace, options: FeatureOptions) -> Rows:
+def _new_vocabulary(n_terms: int) -> Vocabulary:
+    size = 1 << max(4, int(2 * n_terms).bit_length())
+    return Vocabulary(np.zeros((size, 2), np.uint64), np.zeros(1, np.int64))
+
+
+def _blocks(batch: CodePoints) -> Iterator[CodePoints]:
+    """Runs of texts of about ``_BLOCK`` code points, at least one text each."""
+    first = 0
+    while first < len(batch.offsets) - 1:
+        limit = batch.offsets[first] + _BLOCK
+        last = max(int(np.searchsorted(batch.offsets, limit, side="right")) - 1, first + 1)
+        yield batch.slice(first, last)
+        first = last
+
+
+def _occurrences(batch: CodePoints, analyzer: _Analyzer) -> int:
+    """How many terms these texts have at most."""
+    return int(batch.offsets[-1] - batch.offsets[0]) * (analyzer.high - analyzer.low + 1)
+
+
+class _Part(NamedTuple):
+    """Counts of one slice of texts, its terms in the order they were met."""
+
+    names: Names
+    hashes: NDArray[np.uint64]
+    rows: Rows
+
+
+def _count_slice(batch: CodePoints, analyzer: _Analyzer) -> _Part:
+    """Count the terms of a slice of texts; memory grows between blocks, never inside a kernel."""
+    vocabulary, hashes = _new_vocabulary(0), np.empty(0, np.uint64)
+    names, n_bytes = Names(np.empty(0, np.uint8), np.zeros(1, np.int64)), 0
+    found: list[Rows] = []
+    for block in _blocks(batch):
+        n_terms, more = int(vocabulary.n_terms[0]), _occurrences(block, analyzer)
+        if 2 * (n_terms + more) > len(vocabulary.slots):
+            vocabulary = _new_vocabulary(2 * (n_terms + more))
+            _add_all(vocabulary, hashes[:n_terms])
+        hashes = _grown(hashes, n_terms, n_terms + more)
+        # A term of n characters, or words, takes n times their bytes and n - 1 spaces.
+        longest = 5 * int(block.offsets[-1] - block.offsets[0]) * analyzer.high * (analyzer.high + 1) // 2
+        names = Names(
+            _grown(names.data, n_bytes, n_bytes + longest), _grown(names.offsets, n_terms + 1, n_terms + more + 1)
+        )
+        found.append(Rows(*_count_block(block.values, block.offsets, analyzer, vocabulary, hashes, names)))
+        n_bytes = int(names.offsets[vocabulary.n_terms[0]])
+    n_terms = int(vocabulary.n_terms[0])
+    return _Part(Names(names.data[:n_bytes], names.offsets[: n_terms + 1]), hashes[:n_terms], _stack(found))
+
+
+def _grown(array: NDArray[Any], used: int, size: int) -> NDArray[Any]:
+    """The array, or one at least twice as large with its used part, so that it holds ``size``."""
+    if size <= len(array):
+        return array
+    grown = np.empty(max(size, 2 * len(array)), array.dtype)
+    grown[:used] = array[:used]
+    return grown
+
+
+def _merge(kind: TermKind, parts: Sequence[_Part]) -> TermCounts:
+    """Join the slices: each term once, in the order of code points, which is that of UTF-8 bytes."""
+    arrays = [_string_array(part.names) for part in parts]
+    terms, hashes = pa.concat_arrays(arrays), np.concatenate([part.hashes for part in parts])
+    if len(parts) > 1:
+        hashes, first = np.unique(hashes, return_index=True)
+        terms = terms.take(pa.array(first))
+    order = pc.sort_indices(terms).to_numpy()
+    terms, hashes = terms.take(pa.array(order)), hashes[order]
+    vocabulary = _vocabulary_of(hashes)
+    moved = []
+    for part in parts:
+        position = _columns_of(vocabulary, part.hashes)
+        moved.append(Rows(part.rows.indptr, *_move_columns(*part.rows, position)))
+    return TermCounts(kind, terms, hashes, _stack(moved))
+
+
+def _string_array(names: Names) -> pa.LargeStringArray:
+    buffers = [None, pa.py_buffer(names.offsets), pa.py_buffer(names.data)]
+    return pa.Array.from_buffers(pa.large_string(), len(names.offsets) - 1, buffers)
+
+
+def _stack(parts: Sequence[Rows]) -> Rows:
+    """Put matrices below one another."""
+    if not parts:
+        return Rows(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0))
+    starts = np.cumsum([0, *(part.indptr[-1] for part in parts)])
+    indptr = np.concatenate([[0], *(part.indptr[1:] + start for part, start in zip(parts, starts, strict=False))])
+    return Rows(indptr, np.concatenate([p.indices for p in parts]), np.concatenate([p.values for p in parts]))
+
+
+def _weighing(space: TermSpace, options: FeatureOptions) -> _Weighing:
+    idf = space.idf if options.use_idf else np.ones(len(space))
+    return _Weighing(read_only(idf), options.sublinear_tf, _NORMS[options.norm])
+
+
+def _weigh_slice(batch: CodePoints, analyzer: _Analyzer, space: TermSpace, weigh: _Weighing) -> list[Rows]:
+    vocabulary = space.vocabulary
+    return [Rows(*_weigh_block(block.values, block.offsets, analyzer, vocabulary, weigh)) for block in _blocks(batch)]
+
+
+def _score_slice(
+    batch: CodePoints,
+    spaces: Sequence[tuple[_Analyzer, Vocabulary, _Weighing, NDArray[np.float32]]],
+    bias: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    n_texts = len(batch.offsets) - 1
+    scores, known_terms = np.tile(bias, (n_texts, 1)), np.zeros(n_texts, np.int64)
+    for analyzer, vocabulary, weigh, rows in spaces:
+        _score_block(batch.values, batch.offsets, analyzer, vocabulary, weigh, rows, scores, known_terms)
+    return scores, known_terms
+
+
+@kernel
+def _apply_forms(values: Any, offsets: Any, forms: Forms) -> Any:
+    """Replace each code point by its form: once to measure, once to write."""
+    n_texts = len(offsets) - 1
+    new_offsets = np.zeros(n_texts + 1, np.int64)
+    length = 0
+    for i in range(n_texts):
+        for j in range(offsets[i], offsets[i + 1]):
+            added = forms.pages[forms.page_of[values[j] >> 8], values[j] & 255]
+            if added < EXPANSION:
+                length += 1
+            else:
+                length += forms.expansion_offsets[added - EXPANSION + 1] - forms.expansion_offsets[added - EXPANSION]
+        new_offsets[i + 1] = length
+    new_values = np.empty(length, np.uint32)
+    filled = 0
+    for j in range(offsets[0], offsets[n_texts]):
+        added = forms.pages[forms.page_of[values[j] >> 8], values[j] & 255]
+        if added < EXPANSION:
+            new_values[filled] = np.int64(values[j]) + added
+            filled += 1
+        else:
+            for k in range(forms.expansion_offsets[added - EXPANSION], forms.expansion_offsets[added - EXPANSION + 1]):
+                new_values[filled] = forms.expansions[k]
+                filled += 1
+    return new_values, new_offsets
+
+
+@kernel
+def _mix(h: Any, c: Any) -> Any:
+    """One code point into a hash."""
+    h = (h ^ np.uint64(c)) * _MULTIPLIER
+    return h ^ (h >> np.uint64(32))
+
+
+@kernel
+def _never_zero(h: Any) -> Any:
+    return h if h != np.uint64(0) else np.uint64(1)
+
+
+@kernel
+def _hash_texts(values: Any, offsets: Any, seed: Any) -> Any:
+    hashes = np.empty(len(offsets) - 1, np.uint64)
+    for i in range(len(hashes)):
+        h = seed
+        for j in range(offsets[i], offsets[i + 1]):
+            h = _mix(h, values[j])
+        hashes[i] = _never_zero(h)
+    return hashes
+
+
+@kernel
+def _find(slots: Any, h: Any) -> Any:
+    """The slot of a hash, or the empty one where it would stand."""
+    mask = len(slots) - 1
+    place = np.int64(h) & mask
+    while slots[place, 0] != h and slots[place, 0] != np.uint64(0):
+        place = (place + 1) & mask
+    return place
+
+
+@kernel
+def _column(vocabulary: Vocabulary, h: Any) -> Any:
+    """The column of a known hash, else -1."""
+    place = _find(vocabulary.slots, h)
+    return np.int64(vocabulary.slots[place, 1]) if vocabulary.slots[place, 0] == h else np.int64(-1)
+
+
+@kernel
+def _add(vocabulary: Vocabulary, h: Any) -> Any:
+    """The column of a hash, the next one if it is new."""
+    place = _find(vocabulary.slots, h)
+    if vocabulary.slots[place, 0] != h:
+        vocabulary.slots[place, 0] = h
+        vocabulary.slots[place, 1] = np.uint64(vocabulary.n_terms[0])
+        vocabulary.n_terms[0] += 1
+    return np.int64(vocabulary.slots[place, 1])
+
+
+@kernel
+def _add_all(vocabulary: Vocabulary, hashes: Any) -> None:
+    for i in range(len(hashes)):
+        _add(vocabulary, hashes[i])
+
+
+@kernel
+def _columns_of(vocabulary: Vocabulary, hashes: Any) -> Any:
+    columns = np.empty(len(hashes), np.int64)
+    for i in range(len(hashes)):
+        columns[i] = _column(vocabulary, hashes[i])
+    return columns
+
+
+@kernel
+def _make_workspace(offsets: Any, n_terms: int, analyzer: _Analyzer) -> Any:
+    """Memory for the longest of some texts and a vocabulary of up to ``n_terms``."""
+    longest = 0
+    for i in range(len(offsets) - 1):
+        longest = max(longest, offsets[i + 1] - offsets[i])
+    n_most = longest * (analyzer.high - analyzer.low + 1)
+    return _Workspace(
+        make_scratch(longest),
+        np.empty(longest, np.int64),
+        np.empty(longest, np.int64),
+        np.empty(longest, np.uint32),
+        np.empty(n_most, np.uint64),
+        np.empty(n_most, np.int32),
+        np.empty(n_most, np.int32),
+        np.empty(n_most, np.int64),
+        np.zeros(n_terms, np.int32),
+    )
+
+
+@kernel
+def _hash_terms(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
+    """Hash every occurrence of a term in a text. Returns how many there are."""
+    return _hash_words(text, analyzer, work) if analyzer.is_word else _hash_characters(text, analyzer, work)
+
+
+@kernel
+def _hash_words(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
+    """N-grams of the tokens that are no stop words, joined by a space."""
+    n_tokens = _split_words(text, analyzer, work)
+    n = 0
+    for i in range(n_tokens):
+        h = _WORD_SEED
+        for length in range(1, min(analyzer.high, n_tokens - i) + 1):
+            if length > 1:
+                h = _mix(h, 32)
+            for j in range(work.begins[i + length - 1], work.ends[i + length - 1]):
+                h = _mix(h, text[j])
+            if length >= analyzer.low:
+                work.hashes[n], work.firsts[n], work.lengths[n] = _never_zero(h), i, length
+                n += 1
+    return n
+
+
+@kernel
+def _hash_characters(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
+    """N-grams of the characters of the text with its runs of space folded."""
+    n_characters = _fold_spaces(text, work.folded)
+    n = 0
+    for i in range(n_characters):
+        h = _CHARACTER_SEED
+        for length in range(1, min(analyzer.high, n_characters - i) + 1):
+            h = _mix(h, work.folded[i + length - 1])
+            if length >= analyzer.low:
+                work.hashes[n], work.firsts[n], work.lengths[n] = _never_zero(h), i, length
+                n += 1
+    return n
+
+
+@kernel
+def _split_words(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
+    """Segment a text and drop its stop words. Returns how many tokens are left."""
+    n_tokens = segment(text, analyzer.lexicon, analyzer.hmm, work.scratch, work.ends)
+    begin = np.int64(0)
+    kept = 0
+    for i in range(n_tokens):
+        end = work.ends[i]
+        if analyzer.stop_words.n_terms[0] == 0 or not _is_stop_word(text, begin, end, analyzer.stop_words):
+            work.begins[kept], work.ends[kept] = begin, end
+            kept += 1
+        begin = end
+    return kept
+
+
+@kernel
+def _is_stop_word(text: Any, begin: Any, end: Any, stop_words: Vocabulary) -> Any:
+    h = _WORD_SEED
+    for j in range(begin, end):
+        h = _mix(h, text[j])
+    return _column(stop_words, _never_zero(h)) >= 0
+
+
+@kernel
+def _fold_spaces(text: Any, folded: Any) -> int:
+    r"""``re.sub(r"\s\s+", " ", text)``. Returns the length."""
+    n = len(text)
+    filled = 0
+    i = 0
+    while i < n:
+        if _is_space(text[i]) and i + 1 < n and _is_space(text[i + 1]):
+            folded[filled] = 32
+            while i < n and _is_space(text[i]):
+                i += 1
+        else:
+            folded[filled] = text[i]
+            i += 1
+        filled += 1
+    return filled
+
+
+@kernel
+def _is_space(c: Any) -> Any:
+    """Whether Python's ``\\s`` matches this code point."""
+    if c < 128:
+        return 9 <= c <= 13 or 28 <= c <= 32
+    if c < 0x2000:
+        return c == 0x85 or c == 0xA0 or c == 0x1680
+    return c <= 0x200A or c == 0x2028 or c == 0x2029 or c == 0x202F or c == 0x205F or c == 0x3000
+
+
+@kernel
+def _tally_known(n_occurrences: int, vocabulary: Vocabulary, work: _Workspace) -> int:
+    """Count the occurrences of known terms. Returns how many distinct ones there are."""
+    # First all columns, then all counts: misses of the cache overlap where nothing waits for them.
+    for k in range(n_occurrences):
+        work.firsts[k] = _column(vocabulary, work.hashes[k])
+    n = 0
+    for k in range(n_occurrences):
+        if work.firsts[k] >= 0:
+            n = _count(work, n, work.firsts[k])
+    return n
+
+
+@kernel
+def _tally_all(
+    text: Any, n_occurrences: int, analyzer: _Analyzer, vocabulary: Vocabulary, hashes: Any, names: Names, work: Any
+) -> int:
+    """Count all occurrences; a new term gets the next column and leaves its hash and its name."""
+    n = 0
+    for k in range(n_occurrences):
+        n_terms = vocabulary.n_terms[0]
+        column = _add(vocabulary, work.hashes[k])
+        if column == n_terms:
+            hashes[column] = work.hashes[k]
+            names.offsets[column + 1] = _write_name(
+                text, work.firsts[k], work.lengths[k], analyzer, column, names, work
+            )
+        n = _count(work, n, column)
+    return n
+
+
+@kernel
+def _count(work: _Workspace, n: int, column: int) -> int:
+    """Count one occurrence of a column; returns how many distinct ones there are now."""
+    place = work.entry_of[column]
+    if place < n and work.entries[place] >> 32 == column:
+        work.entries[place] += 1
+        return n
+    work.entries[n] = np.int64(column) << 32 | 1
+    work.entry_of[column] = n
+    return n + 1
+
+
+@kernel
+def _write_name(text: Any, first: int, length: int, analyzer: _Analyzer, column: int, names: Names, work: Any) -> Any:
+    """Write the UTF-8 of a term behind the names that are there; returns where it ends."""
+    filled = names.offsets[column]
+    if analyzer.is_word:
+        for i in range(first, first + length):
+            if i > first:
+                filled = _write_utf8(names.data, filled, 32)
+            for j in range(work.begins[i], work.ends[i]):
+                filled = _write_utf8(names.data, filled, text[j])
+    else:
+        for i in range(first, first + length):
+            filled = _write_utf8(names.data, filled, work.folded[i])
+    return filled
+
+
+@kernel
+def _write_utf8(data: Any, place: int, character: Any) -> int:
+    """Write one code point as UTF-8; returns where the next one goes."""
+    c = np.int64(character)
+    if c < 0x80:
+        data[place] = c
+        return place + 1
+    if c < 0x800:
+        data[place] = 0xC0 | c >> 6
+        data[place + 1] = 0x80 | c & 63
+        return place + 2
+    if c < 0x10000:
+        data[place] = 0xE0 | c >> 12
+        data[place + 1] = 0x80 | c >> 6 & 63
+        data[place + 2] = 0x80 | c & 63
+        return place + 3
+    data[place] = 0xF0 | c >> 18
+    data[place + 1] = 0x80 | c >> 12 & 63
+    data[place + 2] = 0x80 | c >> 6 & 63
+    data[place + 3] = 0x80 | c & 63
+    return place + 4
+
+
+@kernel
+def _count_block(
+    values: Any, offsets: Any, analyzer: _Analyzer, vocabulary: Vocabulary, hashes: Any, names: Names
+) -> Any:
+    """Count the terms of texts, columns in the order of first sight."""
+    n_texts = len(offsets) - 1
+    n_most = (offsets[n_texts] - offsets[0]) * (analyzer.high - analyzer.low + 1)
+    work = _make_workspace(offsets, vocabulary.n_terms[0] + n_most, analyzer)
+    indptr, indices, counts = np.zeros(n_texts + 1, np.int64), np.empty(n_most, np.int32), np.empty(n_most)
+    filled = 0
+    for i in range(n_texts):
+        text = values[offsets[i] : offsets[i + 1]]
+        n = _tally_all(text, _hash_terms(text, analyzer, work), analyzer, vocabulary, hashes, names, work)
+        for k in range(n):
+            indices[filled + k] = work.entries[k] >> 32
+            counts[filled + k] = work.entries[k] & 0xFFFFFFFF
+        filled += n
+        indptr[i + 1] = filled
+    return indptr, indices[:filled].copy(), counts[:filled].copy()
+
+
+@kernel
+def _weigh_entries(entries: Any, n: int, weigh: _Weighing, weights: Any) -> None:
     """Term frequency times idf, scaled per text: scikit-learn's ``TfidfTransformer``."""
-    weights = np.log(counts.values) + 1.0 if options.sublinear_tf else counts.values.copy()
-    if options.use_idf:
-        weights *= space.idf[counts.indices]
-    if options.norm is not None:
-        lengths = np.diff(counts.indptr)
-        text_of = np.repeat(np.arange(len(lengths)), lengths)
-        size = np.abs(weights) if options.norm == "l1" else weights * weights
-        total = np.bincount(text_of, weights=size, minlength=len(lengths))
-        scale = total if options.norm == "l1" else np.sqrt(total)
-        weights /= scale[text_of]
-    return Rows(counts.indptr, counts.indices, weights)
+    size = 0.0
+    for k in range(n):
+        count = float(entries[k] & 0xFFFFFFFF)
+        if weigh.sublinear:
+            count = np.log(count) + 1.0
+        weight = count * weigh.idf[entries[k] >> 32]
+        weights[k] = weight
+        size += abs(weight) if weigh.norm == 1 else weight * weight
+    if weigh.norm != 0 and n > 0:
+        scale = size if weigh.norm == 1 else np.sqrt(size)
+        for k in range(n):
+            weights[k] /= scale
+
+
+@kernel
+def _weigh_block(values: Any, offsets: Any, analyzer: _Analyzer, vocabulary: Vocabulary, weigh: _Weighing) -> Any:
+    """Weights of the known terms of texts."""
+    n_texts = len(offsets) - 1
+    n_most = (offsets[n_texts] - offsets[0]) * (analyzer.high - analyzer.low + 1)
+    work = _make_workspace(offsets, len(weigh.idf), analyzer)
+    indptr, indices, weights = np.zeros(n_texts + 1, np.int64), np.empty(n_most, np.int32), np.empty(n_most)
+    filled = 0
+    for i in range(n_texts):
+        n = _tally_known(_hash_terms(values[offsets[i] : offsets[i + 1]], analyzer, work), vocabulary, work)
+        work.entries[:n].sort()
+        _weigh_entries(work.entries, n, weigh, weights[filled:])
+        for k in range(n):
+            indices[filled + k] = work.entries[k] >> 32
+        filled += n
+        indptr[i + 1] = filled
+    return indptr, indices[:filled].copy(), weights[:filled].copy()
+
+
+@kernel
+def _score_block(
+    values: Any,
+    offsets: Any,
+    analyzer: _Analyzer,
+    vocabulary: Vocabulary,
+    weigh: _Weighing,
+    rows: Any,
+    scores: Any,
+    known_terms: Any,
+) -> None:
+    """Add one space's part to the scores of texts."""
+    work = _make_workspace(offsets, len(weigh.idf), analyzer)
+    weights = np.empty(len(work.entries))
+    for i in range(len(offsets) - 1):
+        n = _tally_known(_hash_terms(values[offsets[i] : offsets[i + 1]], analyzer, work), vocabulary, work)
+        _weigh_entries(work.entries, n, weigh, weights)
+        for k in range(n):
+            row = work.entries[k] >> 32
+            for topic in range(rows.shape[1]):
+                scores[i, topic] += weights[k] * rows[row, topic]
+        known_terms[i] += n
+
+
+@kernel
+def _weigh_known(indptr: Any, indices: Any, counts: Any, position: Any, weigh: _Weighing) -> Any:
+    """Weights of counted terms; ``position`` is each one's column, ascending as they are, or -1."""
+    new_indptr = np.zeros_like(indptr)
+    new_indices, weights = np.empty(len(indices), np.int32), np.empty(len(indices))
+    filled = 0
+    for i in range(len(indptr) - 1):
+        first = filled
+        size = 0.0
+        for entry in range(indptr[i], indptr[i + 1]):
+            column = position[indices[entry]]
+            if column >= 0:
+                weight = (np.log(counts[entry]) + 1.0 if weigh.sublinear else counts[entry]) * weigh.idf[column]
+                new_indices[filled] = column
+                weights[filled] = weight
+                size += abs(weight) if weigh.norm == 1 else weight * weight
+                filled += 1
+        if weigh.norm != 0 and filled > first:
+            scale = size if weigh.norm == 1 else np.sqrt(size)
+            for entry in range(first, filled):
+                weights[entry] /= scale
+        new_indptr[i + 1] = filled
+    return new_indptr, new_indices[:filled].copy(), weights[:filled].copy()
+
+
+@kernel
+def _move_columns(indptr: Any, indices: Any, counts: Any, position: Any) -> Any:
+    """Give each column its new number, and put each row's entries into ascending order."""
+    moved, values = np.empty(len(indices), np.int32), np.empty(len(counts))
+    for i in range(len(indptr) - 1):
+        first, last = indptr[i], indptr[i + 1]
+        columns = np.empty(last - first, np.int64)
+        for entry in range(first, last):
+            # Column and count side by side in one number: sorting the numbers sorts both.
+            columns[entry - first] = position[indices[entry]] << 32 | np.int64(counts[entry])
+        columns.sort()
+        for entry in range(first, last):
+            moved[entry] = columns[entry - first] >> 32
+            values[entry] = columns[entry - first] & 0xFFFFFFFF
+    return moved, values
+
+
+@kernel
+def _side_by_side(
+    indptr: Any, indices: Any, values: Any, other_indptr: Any, other_indices: Any, other_values: Any, width: int
+) -> Any:
+    joined = indptr + other_indptr
+    columns, entries = np.empty(joined[-1], np.int32), np.empty(joined[-1])
+    for i in range(len(indptr) - 1):
+        filled = joined[i]
+        for entry in range(indptr[i], indptr[i + 1]):
+            columns[filled], entries[filled] = indices[entry], values[entry]
+            filled += 1
+        for entry in range(other_indptr[i], other_indptr[i + 1]):
+            columns[filled], entries[filled] = other_indices[entry] + width, other_values[entry]
+            filled += 1
+    return joined, columns, entries

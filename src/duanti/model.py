@@ -8,22 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from duanti import __version__, lexicon
+from duanti import __version__
 from duanti.bundle import Bundle, read_bundle, write_bundle
 from duanti.errors import BundleError
-from duanti.features import FeatureOptions, TermKind, TermSpace, side_by_side, term_hashes, weigh_texts
+from duanti.features import FeatureOptions, TermSpace, score_texts
+from duanti.lexicon import Forms, Lexicon, TextTables, read_only
 from duanti.paragraphs import WITHOUT_TOPIC, Paragraph, matter, split_paragraphs
 
-# Texts scored at once: enough to keep numpy busy, few enough that the products of their terms fit a cache.
-_BATCH = 256
+_Tables = TypeVar("_Tables")
 
 
 class Alternative(NamedTuple):
@@ -57,6 +56,8 @@ class TopicModel:
         how terms are taken from a text and weighed
     spaces
         the known terms, one space per kind, in the order of the rows of ``weights``
+    tables
+        the dictionary and the forms of code points the model was trained with
     weights, bias
         float32 (n_terms, n_topics) and float64 (n_topics,): ``scores = x @ weights + bias``
     temperature
@@ -68,6 +69,7 @@ class TopicModel:
     topics: tuple[str, ...]
     options: FeatureOptions
     spaces: tuple[TermSpace, ...]
+    tables: TextTables = field(repr=False)
     weights: NDArray[np.float32] = field(repr=False)
     bias: NDArray[np.float64] = field(repr=False)
     temperature: float = 1.0
@@ -80,28 +82,26 @@ class TopicModel:
         Raises
         ------
         BundleError
-            when it is missing, damaged, of another format, or needs another dictionary than the one installed
+            when it is missing, damaged or of another format
         """
         bundle = read_bundle(folder)
+        manifest, arrays = dict(bundle.manifest), bundle.arrays
         try:
-            manifest = dict(bundle.manifest)
-            needed = manifest.pop("lexicon")
-            if needed["digest"] != lexicon.digest():
-                raise BundleError(
-                    f"{folder}: made with the dictionary of jieba {needed['jieba']}, not with the one installed "
-                    f"({lexicon.version()}). Install jieba=={needed['jieba']}."
-                )
-            return cls(
+            model = cls(
                 topics=tuple(manifest.pop("topics")),
                 options=_read_options(manifest.pop("features")),
                 temperature=float(manifest.pop("temperature")),
                 spaces=tuple(_read_spaces(bundle.terms)),
-                weights=bundle.weights,
-                bias=bundle.bias,
+                tables=TextTables(_read_tables(Lexicon, arrays), _read_tables(Forms, arrays)),
+                weights=arrays["weights"],
+                bias=arrays["bias"],
                 provenance={key: value for key, value in manifest.items() if key not in ("link", "duanti_version")},
             )
-        except (KeyError, TypeError, pa.ArrowException) as error:
+        except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
             raise BundleError(f"{folder}: its manifest lacks or garbles {error}. Train the model again.") from None
+        if model.weights.dtype != np.float32 or model.weights.shape != (bundle.terms.num_rows, len(model.topics)):
+            raise BundleError(f"{folder}: weights of shape {model.weights.shape} do not fit its terms and topics.")
+        return model
 
     def save(self, folder: str | Path) -> None:
         """Write the model as a bundle, in place of the one that is there (see ``bundle.write_bundle``)."""
@@ -112,9 +112,10 @@ class TopicModel:
             "features": asdict(self.options),
             "link": "softmax",
             "temperature": self.temperature,
-            "lexicon": {"jieba": lexicon.version(), "digest": lexicon.digest()},
         }
-        write_bundle(folder, Bundle(manifest, _terms_table(self.spaces), self.weights, self.bias))
+        tables = {**self.tables.lexicon._asdict(), **self.tables.forms._asdict()}
+        arrays = {"weights": self.weights, "bias": self.bias, **{f"lexicon/{key}": tables[key] for key in tables}}
+        write_bundle(folder, Bundle(manifest, _terms_table(self.spaces), arrays))
 
     def with_provenance(self, **entries: Any) -> TopicModel:
         """Return the same model with more said about where it comes from."""
@@ -126,13 +127,12 @@ class TopicModel:
         A text without a single known term, null or empty, has no topic.
         """
         predictions: list[Prediction] = []
-        for scores, known_terms in self._score_batches([text or "" for text in texts]):
-            probabilities = self._link(scores)
-            # Stable: of equal topics the first wins, in a batch of any size.
-            ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, : max(top, 1)]
-            for row, order in enumerate(ranked):
-                known = int(known_terms[row])
-                predictions.append(self._prediction(probabilities[row], order, known) if known else NO_TOPIC)
+        scores, known_terms = self._score([text or "" for text in texts])
+        probabilities = self._link(scores)
+        # Stable: of equal topics the first wins.
+        ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, : max(top, 1)]
+        for row, (order, known) in enumerate(zip(ranked, known_terms.tolist(), strict=True)):
+            predictions.append(self._prediction(probabilities[row], order, known) if known else NO_TOPIC)
         return predictions
 
     def predict_document(self, text: str, *, top: int = 3) -> list[tuple[Paragraph, Prediction]]:
@@ -143,8 +143,7 @@ class TopicModel:
 
     def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return the scores of each text, before the link: (n_texts, n_topics)."""
-        parts = [scores for scores, _ in self._score_batches(texts)]
-        return np.concatenate(parts) if parts else np.zeros((0, len(self.topics)))
+        return self._score(texts)[0]
 
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return the probabilities of each text, (n_texts, n_topics), each row summing to one."""
@@ -152,29 +151,20 @@ class TopicModel:
 
     def top_terms(self, n: int, *, min_df: int = 3) -> dict[str, list[str]]:
         """Return, per topic, the ``n`` terms of the largest weight among those in ``min_df`` training texts or more."""
-        terms = [term for space in self.spaces for term in space.terms]
+        terms = pa.concat_arrays([space.terms for space in self.spaces])
         frequency = np.concatenate([space.document_frequency for space in self.spaces])
         frequent = np.flatnonzero(frequency >= min(min_df, frequency.max()))
         best = np.argsort(-self.weights[frequent], axis=0, kind="stable")[:n]
-        return {topic: [terms[frequent[row]] for row in best[:, column]] for column, topic in enumerate(self.topics)}
+        return {topic: terms.take(frequent[best[:, column]]).to_pylist() for column, topic in enumerate(self.topics)}
 
-    def _score_batches(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64]]]:
-        """Scores and numbers of known terms, batch by batch; a dateline or a byline in a text counts for nothing."""
-        widths = [len(space) for space in self.spaces]
-        for start in range(0, len(texts), _BATCH):
-            batch = [matter(text) for text in texts[start : start + _BATCH]]
-            rows = side_by_side(weigh_texts(batch, self.spaces, self.options, n_jobs=1), widths)
-            known_terms = np.diff(rows.indptr)
-            scores = np.tile(self.bias, (len(batch), 1))
-            filled = np.flatnonzero(known_terms)
-            if len(filled):
-                products = self.weights[rows.indices].astype(np.float64) * rows.values[:, None]
-                scores[filled] += np.add.reduceat(products, rows.indptr[filled], axis=0)
-            yield scores, known_terms
+    def _score(self, texts: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Scores and numbers of known terms; a dateline or a byline in a text counts for nothing."""
+        matters = [matter(text) for text in texts]
+        return score_texts(matters, self.spaces, self.options, self.tables, self.weights, self.bias)
 
     def _link(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         scaled = scores / self.temperature
-        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
         probabilities: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
         return probabilities
 
@@ -184,31 +174,32 @@ class TopicModel:
 
 
 def _terms_table(spaces: Sequence[TermSpace]) -> pa.Table:
-    hashes = np.concatenate([term_hashes(space.kind, space.terms) for space in spaces])
-    if len(np.unique(hashes)) != len(hashes):
-        raise BundleError("two terms have the same 64-bit hash; leave one of them out with stop_words or min_df.")
     return pa.table(
         {
-            "kind": pa.array([space.kind for space in spaces for _ in space.terms]).dictionary_encode(),
-            "term": pa.array([term for space in spaces for term in space.terms], pa.large_string()),
+            "kind": pa.array(np.repeat([space.kind for space in spaces], [len(s) for s in spaces])).dictionary_encode(),
+            "term": pa.concat_arrays([space.terms for space in spaces]),
             "idf": np.concatenate([space.idf for space in spaces]),
             "document_frequency": np.concatenate([space.document_frequency for space in spaces]),
-            "hash": hashes,
+            "hash": np.concatenate([space.hashes for space in spaces]),
         }
     )
 
 
 def _read_spaces(table: pa.Table) -> Iterator[TermSpace]:
-    kinds: list[TermKind] = table["kind"].to_pylist()
-    terms: list[str] = table["term"].to_pylist()
-    # By DLPack, because to_numpy brings in pandas where that is installed.
-    frequency = np.asarray(np.from_dlpack(table["document_frequency"].combine_chunks()), dtype=np.int64)
-    idf = np.asarray(np.from_dlpack(table["idf"].combine_chunks()), dtype=np.float64)
+    # Numbers by DLPack, because pyarrow's own way to numpy brings in pandas where that is installed.
+    kinds = table["kind"].combine_chunks()
     start = 0
-    for kind, rows in groupby(kinds):
-        end = start + sum(1 for _ in rows)
-        yield TermSpace(kind, terms[start:end], frequency[start:end], idf[start:end])
-        start = end
+    for kind, n_terms in zip(kinds.dictionary.to_pylist(), np.bincount(np.from_dlpack(kinds.indices)), strict=True):
+        rows = table.slice(start, n_terms).combine_chunks()
+        start += rows.num_rows
+        names = ("document_frequency", "idf", "hash")
+        columns = [read_only(np.from_dlpack(rows[name].combine_chunks())) for name in names]
+        yield TermSpace(kind, rows["term"].combine_chunks(), *columns)
+
+
+def _read_tables(kind: type[_Tables], arrays: Mapping[str, NDArray[Any]]) -> _Tables:
+    fields: Any = kind._fields  # type: ignore[attr-defined]
+    return kind(*(read_only(arrays[f"lexicon/{name}"]) for name in fields))
 
 
 def _read_options(stored: Mapping[str, Any]) -> FeatureOptions:

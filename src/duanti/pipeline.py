@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from duanti.config import ClassifierConfig, ComplementNBConfig, LinearSVCConfig, RunConfig
 from duanti.corpus import Corpus
 from duanti.errors import DataError
-from duanti.features import TermCounts
+from duanti.features import TermCounts, load_tables
 from duanti.model import TopicModel
 from duanti.paragraphs import matter
 from duanti.segmentation import available_cores
@@ -64,6 +64,7 @@ def fit_topic_model(config: RunConfig, corpus: Corpus, *, progress: Progress = l
         topics=topics,
         options=vectorizer.options,
         spaces=tuple(vectorizer.spaces_),
+        tables=load_tables(vectorizer.options),
         weights=weights,
         bias=bias,
         temperature=_out_of_fold_temperature(held_out, folds, y, topics),

@@ -1,23 +1,55 @@
-"""Text into jieba's tokens, token for token.
+"""Text into jieba's tokens, token for token, as boundaries over code points.
 
-Owns ``Segmenter``. Refuses to know terms, weights and files.
+Owns the kernels that do what ``jieba.cut`` does, and ``Segmenter``. Refuses to know terms, weights and files.
+
+    text ─ blocks [一-鿕a-zA-Z0-9+#&._%-]+ ─┬─ best path through the dictionary ─ runs of single characters ─ HMM
+                                             └─ outside of blocks every character is a token, but \\r\\n is one
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeVar
 
-from joblib import Parallel, delayed
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
-from duanti import lexicon
+from duanti.compilation import announce, code_folder, inlined, kernel
+from duanti.lexicon import HAN_FIRST, HAN_LAST, Lexicon, load_lexicon, read_only
 
-# Below this many texts a second process costs more (its start, its dictionary) than it saves.
-_TEXTS_PER_PROCESS = 20_000
+_Result = TypeVar("_Result")
+
+# Below this many code points a second thread costs more than it saves.
+_CODE_POINTS_PER_THREAD = 50_000
+_END, _SINGLE = 1, 3  # states of the HMM, in the order B E M S
+
+
+class CodePoints(NamedTuple):
+    """Texts one after the other: their code points, and where each begins and ends (n_texts + 1)."""
+
+    values: NDArray[np.uint32]
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> CodePoints:
+        """Lay texts out; lone surrogates, which no file can hold, stay as they are."""
+        if isinstance(texts, pa.Array | pa.ChunkedArray):
+            texts = texts.to_pylist()
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        data = "".join(texts).encode("utf-32-le", "surrogatepass")
+        return cls(np.frombuffer(data, dtype="<u4"), read_only(np.concatenate(([0], np.cumsum(lengths)))))
+
+    def slice(self, first: int, last: int) -> CodePoints:
+        """Texts ``first`` to ``last``, half open, without copying."""
+        return CodePoints(self.values, self.offsets[first : last + 1])
 
 
 class Segmenter:
-    """jieba's segmentation without its process-wide state.
+    """jieba's segmentation without its process-wide state, many texts at once in threads.
 
     Parameters
     ----------
@@ -26,32 +58,58 @@ class Segmenter:
     hmm
         whether runs of single characters are joined by jieba's hidden Markov model
     n_jobs
-        processes for ``cut_all``; None: all cores this process may use. The tokens never depend on it.
+        threads for ``cut_all``; None: all cores this process may use. The tokens never depend on it.
 
     >>> Segmenter().cut("他来到了网易杭研大厦")
     ['他', '来到', '了', '网易', '杭研', '大厦']
     """
 
     def __init__(self, *, user_words: Iterable[str] = (), hmm: bool = True, n_jobs: int | None = None) -> None:
+        if isinstance(user_words, str):
+            raise ValueError(f"user_words={user_words!r}: give a sequence of words, not a single string.")
         self.user_words = tuple(user_words)
         self.hmm = hmm
         self.n_jobs = n_jobs
 
     def cut(self, text: str) -> list[str]:
         """Return the tokens of one text, in order; joined they are the text."""
-        tokens: list[str] = lexicon.tokenizer(self.user_words).lcut(text, HMM=self.hmm)
-        return tokens
+        return self.cut_all([text])[0]
 
     def cut_all(self, texts: Sequence[str]) -> list[list[str]]:
         """Return the tokens of each text, in order."""
-        n_jobs = min(self.n_jobs or available_cores(), -(-len(texts) // _TEXTS_PER_PROCESS))
-        if n_jobs <= 1:
-            return [self.cut(text) for text in texts]
-        step = -(-len(texts) // n_jobs)
-        slices = [texts[start : start + step] for start in range(0, len(texts), step)]
-        single = Segmenter(user_words=self.user_words, hmm=self.hmm, n_jobs=1)
-        parts = Parallel(n_jobs=n_jobs)(delayed(single.cut_all)(part) for part in slices)
-        return [tokens for part in parts for tokens in part]
+        batch = CodePoints.of(texts)
+        tokens: list[list[str]] = []
+        for part, (ends, offsets) in in_slices(batch, self.boundaries, self.n_jobs):
+            for number, text in enumerate(texts[part]):
+                bounds = ends[offsets[number] : offsets[number + 1]].tolist()
+                tokens.append([text[a:b] for a, b in zip([0, *bounds[:-1]], bounds, strict=True)] if bounds else [])
+        return tokens
+
+    def boundaries(self, batch: CodePoints) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return where the tokens of each text end, counted from its beginning, and which are whose (n_texts + 1)."""
+        announce("compiling kernels (half a minute)", code_folder())
+        lexicon = load_lexicon(self.user_words)
+        ends, offsets = _segment_texts(batch.values, batch.offsets, lexicon, self.hmm)
+        return ends, offsets
+
+
+def in_slices(
+    batch: CodePoints, work: Callable[[CodePoints], _Result], n_jobs: int | None
+) -> Iterator[tuple[slice, _Result]]:
+    """Do ``work`` on slices of a batch in threads, and yield each slice of texts with its result, in order."""
+    n_threads = min(
+        n_jobs or available_cores(), 1 + int(batch.offsets[-1] - batch.offsets[0]) // _CODE_POINTS_PER_THREAD
+    )
+    if n_threads <= 1:
+        yield slice(0, len(batch.offsets) - 1), work(batch)
+        return
+    # Cut where the code points are even, not the texts: one of them may be a book.
+    targets = np.linspace(batch.offsets[0], batch.offsets[-1], n_threads + 1)
+    cuts = [*np.searchsorted(batch.offsets[:-1], targets[:-1]).tolist(), len(batch.offsets) - 1]
+    with ThreadPoolExecutor(n_threads) as pool:
+        results = pool.map(work, [batch.slice(first, last) for first, last in pairwise(cuts)])
+        for (first, last), result in zip(pairwise(cuts), results, strict=True):
+            yield slice(first, last), result
 
 
 def available_cores() -> int:
@@ -59,3 +117,244 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+class Scratch(NamedTuple):
+    """Memory one thread segments in, for texts of up to so many code points."""
+
+    codes: NDArray[np.uint16]  # trie codes of the text
+    best_score: NDArray[np.float64]
+    best_end: NDArray[np.int64]
+    came_from: NDArray[np.uint8]
+    states: NDArray[np.int8]
+
+
+@kernel
+def make_scratch(longest: int) -> Any:
+    """Return the memory that texts of up to ``longest`` code points need."""
+    return Scratch(
+        np.empty(longest, np.uint16),
+        np.empty(longest + 1, np.float64),
+        np.empty(longest + 1, np.int64),
+        np.empty(longest + 1, np.uint8),
+        np.empty(longest + 1, np.uint8),
+    )
+
+
+@kernel
+def _segment_texts(values: Any, offsets: Any, lexicon: Lexicon, hmm: bool) -> Any:
+    """Segment texts one after the other. Returns the ends of their tokens and each text's share of them."""
+    n_texts = len(offsets) - 1
+    ends = np.empty(offsets[n_texts] - offsets[0], np.int64)
+    token_offsets = np.zeros(n_texts + 1, np.int64)
+    longest = 0
+    for i in range(n_texts):
+        longest = max(longest, offsets[i + 1] - offsets[i])
+    scratch = make_scratch(longest)
+    filled = 0
+    for i in range(n_texts):
+        filled += segment(values[offsets[i] : offsets[i + 1]], lexicon, hmm, scratch, ends[filled:])
+        token_offsets[i + 1] = filled
+    return ends[:filled].copy(), token_offsets
+
+
+@kernel
+def segment(text: Any, lexicon: Lexicon, hmm: bool, scratch: Any, ends: Any) -> int:
+    """Write the end of each of jieba's tokens into ``ends``; return how many there are."""
+    n = len(text)
+    filled = 0
+    i = 0
+    while i < n:
+        if in_block(text[i]):
+            last = i + 1
+            while last < n and in_block(text[last]):
+                last += 1
+            _find_best_path(text, i, last, lexicon, scratch)
+            if hmm:
+                filled = _tokens_with_hmm(text, i, last, lexicon, scratch, ends, filled)
+            else:
+                filled = _tokens_without_hmm(text, i, last, scratch, ends, filled)
+            i = last
+        else:
+            i += 2 if text[i] == 13 and i + 1 < n and text[i + 1] == 10 else 1
+            ends[filled] = i
+            filled += 1
+    return filled
+
+
+@kernel
+def is_han(c: int) -> bool:
+    """Whether finalseg takes this code point for Han: [一-鿕]."""
+    return HAN_FIRST <= c <= HAN_LAST
+
+
+@kernel
+def is_alphanumeric(c: int) -> bool:
+    """Whether this code point is an ASCII letter or digit."""
+    return 48 <= c <= 57 or 65 <= c <= 90 or 97 <= c <= 122
+
+
+@kernel
+def in_block(c: int) -> bool:
+    """Whether jieba looks for words here: [一-鿕a-zA-Z0-9+#&._%-]."""
+    # + # & . _ % -
+    return is_han(c) or is_alphanumeric(c) or c == 43 or c == 35 or c == 38 or c == 46 or c == 95 or c == 37 or c == 45
+
+
+@inlined
+def _find_best_path(text: Any, first: int, last: int, lexicon: Lexicon, scratch: Any) -> None:
+    """``Tokenizer.calc``: for each position the best word to begin there, found from the back.
+
+    Sums are taken in jieba's order, (ln f - ln total) + rest, and of equal ones the longer word wins.
+    """
+    cells, links = lexicon.cells, lexicon.cells.view(np.int32)
+    codes, score, end = scratch.codes, scratch.best_score, scratch.best_end
+    unknown = lexicon.unknown[0]
+    score[last] = 0.0
+    for i in range(last - 1, first - 1, -1):
+        codes[i] = lexicon.codes[text[i]]
+        best, best_end = -np.inf, i
+        state = np.int64(0)
+        for j in range(i, last):
+            following = np.int64(links[state, 0]) + codes[j]
+            if codes[j] == 0 or links[following, 1] != state:
+                break
+            state = following
+            # Where no word ends this is NaN, and nothing is at least as good as NaN.
+            total = cells[state, 1] + score[j + 1]
+            if total >= best:
+                best, best_end = total, j + 1
+        if best_end == i:
+            best, best_end = unknown + score[i + 1], i + 1
+        score[i], end[i] = best, best_end
+
+
+@inlined
+def _tokens_with_hmm(text: Any, first: int, last: int, lexicon: Lexicon, scratch: Any, ends: Any, filled: int) -> int:
+    """``Tokenizer.__cut_DAG``: words of the path; what lies between them in single characters is looked at again."""
+    run = first  # where the present run of single characters begins
+    i = first
+    while i < last:
+        j = scratch.best_end[i]
+        if j - i > 1:
+            filled = _end_run(text, run, i, lexicon, scratch, ends, filled)
+            ends[filled] = j
+            filled += 1
+            run = j
+        i = j
+    return _end_run(text, run, last, lexicon, scratch, ends, filled)
+
+
+@inlined
+def _end_run(text: Any, first: int, last: int, lexicon: Lexicon, scratch: Any, ends: Any, filled: int) -> int:
+    """A run of single characters: a dictionary word stays apart in characters, all else goes to finalseg."""
+    if last - first == 1 or (last > first and _is_word(first, last, lexicon, scratch)):
+        for i in range(first, last):
+            ends[filled] = i + 1
+            filled += 1
+        return filled
+    i = first
+    while i < last:
+        j = i + 1
+        if is_han(text[i]):
+            while j < last and is_han(text[j]):
+                j += 1
+            filled = _viterbi_tokens(text, i, j, lexicon, scratch, ends, filled)
+        else:
+            while j < last and not is_han(text[j]):
+                j += 1
+            filled = _other_tokens(text, i, j, ends, filled)
+        i = j
+    return filled
+
+
+@inlined
+def _is_word(first: int, last: int, lexicon: Lexicon, scratch: Any) -> bool:
+    """Whether the dictionary has these characters as one word."""
+    links = lexicon.cells.view(np.int32)
+    state = np.int64(0)
+    for i in range(first, last):
+        following = np.int64(links[state, 0]) + scratch.codes[i]
+        if scratch.codes[i] == 0 or links[following, 1] != state:
+            return False
+        state = following
+    return not np.isnan(lexicon.cells[state, 1])
+
+
+@inlined
+def _viterbi_tokens(text: Any, first: int, last: int, lexicon: Lexicon, scratch: Any, ends: Any, filled: int) -> int:
+    """``finalseg.__cut`` on a run of Han: the likeliest states B E M S; of equal paths the later letter wins.
+
+    Each state has two that may come before it, E or S before B and S, B or M before E and M: one bit a state and
+    character tells which, 1 for the later letter.
+    """
+    came_from, states = scratch.came_from, scratch.states
+    t, emission, start = lexicon.transition, lexicon.emission, lexicon.start
+    eb, sb, be, me, bm, mm, es, ss = t[1, 0], t[3, 0], t[0, 1], t[2, 1], t[0, 2], t[2, 2], t[1, 3], t[3, 3]
+    row = text[first] - HAN_FIRST
+    b, e = start[0] + emission[row, 0], start[1] + emission[row, 1]
+    m, s = start[2] + emission[row, 2], start[3] + emission[row, 3]
+    for i in range(first + 1, last):
+        row = text[i] - HAN_FIRST
+        of_b, of_e, of_m, of_s = emission[row, 0], emission[row, 1], emission[row, 2], emission[row, 3]
+        b_after_e, b_after_s = e + eb + of_b, s + sb + of_b
+        e_after_b, e_after_m = b + be + of_e, m + me + of_e
+        m_after_b, m_after_m = b + bm + of_m, m + mm + of_m
+        s_after_e, s_after_s = e + es + of_s, s + ss + of_s
+        later_b, later_e = b_after_s >= b_after_e, e_after_m >= e_after_b
+        later_m, later_s = m_after_m >= m_after_b, s_after_s >= s_after_e
+        came_from[i] = later_b | later_e << 1 | later_m << 2 | later_s << 3
+        b = b_after_s if later_b else b_after_e
+        e = e_after_m if later_e else e_after_b
+        m = m_after_m if later_m else m_after_b
+        s = s_after_s if later_s else s_after_e
+    state = _SINGLE if s >= e else _END
+    for i in range(last - 1, first, -1):
+        states[i] = state
+        later = (came_from[i] >> state) & 1
+        state = (state == 0 or state == 3) + 2 * later
+    states[first] = state
+    # The last character is E or S, so that every token ends at one of the two.
+    for i in range(first, last):
+        ends[filled] = i + 1
+        filled += states[i] & 1
+    return filled
+
+
+@inlined
+def _other_tokens(text: Any, first: int, last: int, ends: Any, filled: int) -> int:
+    """finalseg's ``[a-zA-Z0-9]+(\\.\\d+)?%?`` on a run without Han; what lies between matches is one token."""
+    i = first
+    while i < last:
+        j = i
+        if is_alphanumeric(text[i]):
+            while j < last and is_alphanumeric(text[j]):
+                j += 1
+            if j + 1 < last and text[j] == 46 and 48 <= text[j + 1] <= 57:
+                j += 2
+                while j < last and 48 <= text[j] <= 57:
+                    j += 1
+            if j < last and text[j] == 37:
+                j += 1
+        else:
+            while j < last and not is_alphanumeric(text[j]):
+                j += 1
+        ends[filled] = j
+        filled += 1
+        i = j
+    return filled
+
+
+@inlined
+def _tokens_without_hmm(text: Any, first: int, last: int, scratch: Any, ends: Any, filled: int) -> int:
+    """``Tokenizer.__cut_DAG_NO_HMM``: words of the path, single ASCII letters and digits joined."""
+    i = first
+    while i < last:
+        j = scratch.best_end[i]
+        if j - i == 1 and is_alphanumeric(text[i]):
+            while j < last and scratch.best_end[j] == j + 1 and is_alphanumeric(text[j]):
+                j += 1
+        ends[filled] = j
+        filled += 1
+        i = j
+    return filled

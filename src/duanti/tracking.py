@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 _SCHEMES = ("models:/", "runs:/")
 _SQLITE = "sqlite:///"
 #: What the logged model needs to serve, besides mlflow itself: duanti travels with it as code.
-_REQUIREMENTS = ("jieba", "joblib", "mlflow", "numpy", "pandas", "pyarrow")
+_REQUIREMENTS = ("mlflow", "numba", "numpy", "pandas", "pyarrow")
 _DIGEST_LENGTH = 36  # the width of MLflow's column
 
 

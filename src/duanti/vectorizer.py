@@ -23,6 +23,7 @@ from duanti.features import (
     TermSpace,
     count_terms,
     learn_space,
+    load_tables,
     side_by_side,
     weigh_counts,
     weigh_texts,
@@ -115,12 +116,14 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def transform(self, texts: Sequence[str]) -> sparse.csr_matrix:
         """Return the matrix of some texts, (n_texts, n_terms); unknown terms are passed over."""
         check_is_fitted(self)
-        return self._matrix(weigh_texts(_checked(texts), self.spaces_, self.options, self.n_jobs))
+        return self._matrix(
+            weigh_texts(_checked(texts), self.spaces_, self.options, load_tables(self.options), self.n_jobs)
+        )
 
     def count(self, texts: Sequence[str]) -> list[TermCounts]:
         """Count all terms of some texts, so that several fits on parts of them need not segment again."""
         self._validate()
-        return count_terms(_checked(texts), self.options, self.n_jobs)
+        return count_terms(_checked(texts), self.options, load_tables(self.options), self.n_jobs)
 
     def fit_counts(self, counts: Sequence[TermCounts]) -> TermVectorizer:
         """Learn from terms already counted. Returns self."""
@@ -139,7 +142,7 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Return the columns' names: ``words__TERM`` and ``characters__TERM``, as a ``FeatureUnion`` would."""
         check_is_fitted(self)
-        names = [f"{space.kind}s__{term}" for space in self.spaces_ for term in space.terms]
+        names = [f"{space.kind}s__{term}" for space in self.spaces_ for term in space.terms.to_pylist()]
         return np.asarray(names, dtype=object)
 
     @property
@@ -164,6 +167,9 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         for name, lengths in (("words", self.words), ("characters", self.characters)):
             if lengths is not None and not (len(lengths) == 2 and 1 <= lengths[0] <= lengths[1]):
                 raise ValueError(f"{name}={lengths!r}: give the shortest and the longest n-gram, such as (1, 2).")
+        for name, given in (("user_words", self.user_words), ("stop_words", self.stop_words)):
+            if isinstance(given, str):
+                raise ValueError(f"{name}={given!r}: give a sequence of words, not a single string.")
         for name, bound in (("min_df", self.min_df), ("max_df", self.max_df)):
             if bound < 0 or (not isinstance(bound, Integral) and bound > 1):
                 raise ValueError(f"{name}={bound!r}: give a count (int >= 0) or a share of the texts (0.0 to 1.0).")
@@ -186,4 +192,8 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 def _checked(texts: Any) -> list[str]:
     if isinstance(texts, str):
         raise ValueError("a single string where a sequence of texts is expected. Put it in a list.")
-    return list(texts)
+    checked = list(texts)
+    for number, text in enumerate(checked):
+        if not isinstance(text, str):
+            raise ValueError(f"text {number} is {type(text).__name__}, not a string.")
+    return checked

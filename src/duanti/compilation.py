@@ -1,0 +1,139 @@
+"""How kernels are compiled, and where their machine code is kept.
+
+Owns the ``kernel`` decorator and duanti's folder in the user's cache. Compiled code is kept under the digest of all
+of duanti's sources, so that a change to one kernel recompiles its callers in other modules, and copies of the same
+package share one cache. Refuses to know what a kernel computes.
+
+numba's own cache watches only the file a function stands in, recompiles for every copy of the package, and fails at
+import where nothing is writable; its locators still serve everybody else's functions.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+from numba.core.caching import CacheImpl, _CacheLocator
+
+_PACKAGE = Path(__file__).parent
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def kernel(function: _Function) -> _Function:
+    """Compile a function to machine code that runs without the GIL, on its first call, and keep it.
+
+    Never ``parallel=True``: numba's thread layers abort on concurrent calls or kill forked children. Threads that
+    call a kernel on slices do the same work safely.
+    """
+    return _compile(function, inline="never")
+
+
+def inlined(function: _Function) -> _Function:
+    """A kernel that is copied into its callers: a call hands over every array of its arguments, which takes longer
+    than what a short kernel does."""
+    return _compile(function, inline="always")
+
+
+def _compile(function: _Function, **options: Any) -> _Function:
+    compiler: Any = numba.njit(nogil=True, cache=cache_folder() is not None, **options)
+    return cast(_Function, compiler(function))
+
+
+@lru_cache(maxsize=1)
+def cache_folder() -> Path | None:
+    """Return duanti's folder in the user's cache, else a private temporary one, else None.
+
+    The folder belongs to the user alone (0700): what is read from it is run.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - may have no home
+    for make in (partial(_private, Path(home) / "duanti"), _temporary):
+        try:
+            return make()
+        except (OSError, RuntimeError):
+            continue
+    return None
+
+
+@lru_cache(maxsize=1)
+def source_digest() -> str:
+    """SHA-256 over all of duanti's sources."""
+    state = hashlib.sha256()
+    for source in sorted(_PACKAGE.glob("*.py")):
+        state.update(source.name.encode() + hashlib.sha256(source.read_bytes()).digest())
+    return state.hexdigest()
+
+
+@lru_cache(maxsize=4)
+def announce(what: str, folder: Path | None) -> None:
+    """Tell a person at a terminal that something is compiled once, when its folder is not there yet."""
+    if sys.stderr.isatty() and (folder is None or not folder.exists()):
+        print(f"duanti: {what}, once for this installation ...", file=sys.stderr)
+
+
+def code_folder() -> Path | None:
+    """Return where machine code of these sources is kept."""
+    folder = cache_folder()
+    return None if folder is None else folder / "code" / source_digest()[:32]
+
+
+def _private(folder: Path) -> Path:
+    """Make a folder of this user's own, and prove that it can be written."""
+    if not folder.is_absolute():
+        raise OSError(f"{folder}: not an absolute path")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    facts = folder.stat()
+    if facts.st_uid != os.geteuid():
+        raise PermissionError(f"{folder}: belongs to another user")
+    if stat.S_IMODE(facts.st_mode) != 0o700:
+        folder.chmod(0o700)
+    tempfile.TemporaryFile(dir=folder).close()
+    return folder
+
+
+def _temporary() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="duanti-"))
+    owner = os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:  # not in forked children, which share it
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return folder
+
+
+class _Locator(_CacheLocator):
+    """Where numba finds and keeps the machine code of duanti's kernels."""
+
+    def __init__(self, folder: Path, line: int) -> None:
+        self._folder, self._line = folder, line
+
+    def get_cache_path(self) -> str:
+        return str(self._folder)
+
+    def get_source_stamp(self) -> str:
+        return source_digest()
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+    @classmethod
+    def from_function(cls, function: Any, file: str) -> _Locator | None:
+        """Return a locator for duanti's own functions, None for all others."""
+        folder = code_folder()
+        if folder is None or Path(file).parent != _PACKAGE:
+            return None
+        return cls(folder, function.__code__.co_firstlineno)
+
+
+CacheImpl._locator_classes.insert(0, _Locator)
