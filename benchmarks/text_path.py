@@ -2,9 +2,9 @@
 
     DUANTI_CORPORA=FOLDER python benchmarks/text_path.py [--texts N] [--repetitions R]
 
-All contenders work on the same texts, one after the other, R times over; the table shows medians. One thread each,
-unless it says two. Paragraphs are statutes (law_chapters), headlines are news (thucnews). The peers get fewer texts, because
-they are slow, and every speed is in characters per second. Writes benchmarks/RESULTS.md.
+All contenders work on the same texts, one after the other, R times over; the table shows medians. One thread each
+unless it says two. Paragraphs are statutes (law_chapters), headlines are news (thucnews). The peers get fewer texts,
+because they are slow, and every speed is in characters per second. Writes benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations

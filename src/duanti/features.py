@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from duanti import lexicon
-from duanti.compilation import announce, code_folder, kernel
+from duanti.compilation import announce, code_folder, inlined, kernel
 from duanti.errors import DataError
 from duanti.lexicon import CAPITAL_SIGMA, EXPANSION, Forms, Lexicon, TextTables, read_only
 from duanti.segmentation import CodePoints, in_slices, make_scratch, segment
@@ -33,7 +33,7 @@ from duanti.segmentation import CodePoints, in_slices, make_scratch, segment
 TermKind = Literal["word", "character"]
 
 # Code points handled at once: enough to forget the calls, few enough for the results to stay in a cache.
-_BLOCK = 1 << 17
+_BLOCK = 1 << 18
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _WORD_SEED, _CHARACTER_SEED = np.uint64(0xD1B54A32D192ED03), np.uint64(0)
 _NORMS = {None: 0, "l1": 1, "l2": 2}
@@ -293,6 +293,7 @@ class _Workspace(NamedTuple):
     hashes: NDArray[np.uint64]  # of each occurrence of a term, in the order of the text
     firsts: NDArray[np.int32]  # the token, or character, each begins with
     lengths: NDArray[np.int32]  # and how many it has
+    columns: NDArray[np.int32]  # the column of each, -1 for none
     entries: NDArray[np.int64]  # distinct terms: column << 32 | count
     entry_of: NDArray[np.int32]  # by column, where it stands in entries; needs no clearing between texts
 
@@ -340,7 +341,7 @@ class _Part(NamedTuple):
 
     names: Names
     hashes: NDArray[np.uint64]
-    rows: Rows
+    blocks: list[Rows]
 
 
 def _count_slice(batch: CodePoints, analyzer: _Analyzer) -> _Part:
@@ -362,7 +363,7 @@ def _count_slice(batch: CodePoints, analyzer: _Analyzer) -> _Part:
         found.append(Rows(*_count_block(block.values, block.offsets, analyzer, vocabulary, hashes, names)))
         n_bytes = int(names.offsets[vocabulary.n_terms[0]])
     n_terms = int(vocabulary.n_terms[0])
-    return _Part(Names(names.data[:n_bytes], names.offsets[: n_terms + 1]), hashes[:n_terms], _stack(found))
+    return _Part(Names(names.data[:n_bytes], names.offsets[: n_terms + 1]), hashes[:n_terms], found)
 
 
 def _grown(array: NDArray[Any], used: int, size: int) -> NDArray[Any]:
@@ -384,10 +385,10 @@ def _merge(kind: TermKind, parts: Sequence[_Part]) -> TermCounts:
     order = pc.sort_indices(terms).to_numpy()
     terms, hashes = terms.take(pa.array(order)), hashes[order]
     vocabulary = _vocabulary_of(hashes)
-    moved = []
+    moved: list[Rows] = []
     for part in parts:
         position = _columns_of(vocabulary, part.hashes)
-        moved.append(Rows(part.rows.indptr, *_move_columns(*part.rows, position)))
+        moved += [Rows(block.indptr, *_move_columns(*block, position, len(terms))) for block in part.blocks]
     return TermCounts(kind, terms, hashes, _stack(moved))
 
 
@@ -478,7 +479,7 @@ def _hash_texts(values: Any, offsets: Any, seed: Any) -> Any:
     return hashes
 
 
-@kernel
+@inlined
 def _find(slots: Any, h: Any) -> Any:
     """The slot of a hash, or the empty one where it would stand."""
     mask = len(slots) - 1
@@ -488,14 +489,14 @@ def _find(slots: Any, h: Any) -> Any:
     return place
 
 
-@kernel
+@inlined
 def _column(vocabulary: Vocabulary, h: Any) -> Any:
     """The column of a known hash, else -1."""
     place = _find(vocabulary.slots, h)
     return np.int64(vocabulary.slots[place, 1]) if vocabulary.slots[place, 0] == h else np.int64(-1)
 
 
-@kernel
+@inlined
 def _add(vocabulary: Vocabulary, h: Any) -> Any:
     """The column of a hash, the next one if it is new."""
     place = _find(vocabulary.slots, h)
@@ -535,18 +536,19 @@ def _make_workspace(offsets: Any, n_terms: int, analyzer: _Analyzer) -> Any:
         np.empty(n_most, np.uint64),
         np.empty(n_most, np.int32),
         np.empty(n_most, np.int32),
+        np.empty(n_most, np.int32),
         np.empty(n_most, np.int64),
         np.zeros(n_terms, np.int32),
     )
 
 
-@kernel
+@inlined
 def _hash_terms(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
     """Hash every occurrence of a term in a text. Returns how many there are."""
     return _hash_words(text, analyzer, work) if analyzer.is_word else _hash_characters(text, analyzer, work)
 
 
-@kernel
+@inlined
 def _hash_words(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
     """N-grams of the tokens that are no stop words, joined by a space."""
     n_tokens = _split_words(text, analyzer, work)
@@ -564,7 +566,7 @@ def _hash_words(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
     return n
 
 
-@kernel
+@inlined
 def _hash_characters(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
     """N-grams of the characters of the text with its runs of space folded."""
     n_characters = _fold_spaces(text, work.folded)
@@ -579,7 +581,7 @@ def _hash_characters(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
     return n
 
 
-@kernel
+@inlined
 def _split_words(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
     """Segment a text and drop its stop words. Returns how many tokens are left."""
     n_tokens = segment(text, analyzer.lexicon, analyzer.hmm, work.scratch, work.ends)
@@ -602,7 +604,7 @@ def _is_stop_word(text: Any, begin: Any, end: Any, stop_words: Vocabulary) -> An
     return _column(stop_words, _never_zero(h)) >= 0
 
 
-@kernel
+@inlined
 def _fold_spaces(text: Any, folded: Any) -> int:
     r"""``re.sub(r"\s\s+", " ", text)``. Returns the length."""
     n = len(text)
@@ -630,28 +632,36 @@ def _is_space(c: Any) -> Any:
     return c <= 0x200A or c == 0x2028 or c == 0x2029 or c == 0x202F or c == 0x205F or c == 0x3000
 
 
-@kernel
+@inlined
 def _tally_known(n_occurrences: int, vocabulary: Vocabulary, work: _Workspace) -> int:
     """Count the occurrences of known terms. Returns how many distinct ones there are."""
-    # First all columns, then all counts: misses of the cache overlap where nothing waits for them.
-    for k in range(n_occurrences):
-        work.firsts[k] = _column(vocabulary, work.hashes[k])
+    _look_up(n_occurrences, vocabulary, work)
     n = 0
     for k in range(n_occurrences):
-        if work.firsts[k] >= 0:
-            n = _count(work, n, work.firsts[k])
+        if work.columns[k] >= 0:
+            n = _count(work, n, work.columns[k])
     return n
 
 
-@kernel
+@inlined
+def _look_up(n_occurrences: int, vocabulary: Vocabulary, work: _Workspace) -> None:
+    """All columns before anything is counted: misses of the cache overlap where nothing waits for them."""
+    for k in range(n_occurrences):
+        work.columns[k] = _column(vocabulary, work.hashes[k])
+
+
+@inlined
 def _tally_all(
     text: Any, n_occurrences: int, analyzer: _Analyzer, vocabulary: Vocabulary, hashes: Any, names: Names, work: Any
 ) -> int:
     """Count all occurrences; a new term gets the next column and leaves its hash and its name."""
+    _look_up(n_occurrences, vocabulary, work)
     n = 0
     for k in range(n_occurrences):
+        column = np.int64(work.columns[k])
         n_terms = vocabulary.n_terms[0]
-        column = _add(vocabulary, work.hashes[k])
+        if column < 0:
+            column = _add(vocabulary, work.hashes[k])
         if column == n_terms:
             hashes[column] = work.hashes[k]
             names.offsets[column + 1] = _write_name(
@@ -661,8 +671,8 @@ def _tally_all(
     return n
 
 
-@kernel
-def _count(work: _Workspace, n: int, column: int) -> int:
+@inlined
+def _count(work: _Workspace, n: int, column: Any) -> int:
     """Count one occurrence of a column; returns how many distinct ones there are now."""
     place = work.entry_of[column]
     if place < n and work.entries[place] >> 32 == column:
@@ -674,7 +684,7 @@ def _count(work: _Workspace, n: int, column: int) -> int:
 
 
 @kernel
-def _write_name(text: Any, first: int, length: int, analyzer: _Analyzer, column: int, names: Names, work: Any) -> Any:
+def _write_name(text: Any, first: int, length: int, analyzer: _Analyzer, column: Any, names: Names, work: Any) -> Any:
     """Write the UTF-8 of a term behind the names that are there; returns where it ends."""
     filled = names.offsets[column]
     if analyzer.is_word:
@@ -733,7 +743,7 @@ def _count_block(
     return indptr, indices[:filled].copy(), counts[:filled].copy()
 
 
-@kernel
+@inlined
 def _weigh_entries(entries: Any, n: int, weigh: _Weighing, weights: Any) -> None:
     """Term frequency times idf, scaled per text: scikit-learn's ``TfidfTransformer``."""
     size = 0.0
@@ -760,13 +770,38 @@ def _weigh_block(values: Any, offsets: Any, analyzer: _Analyzer, vocabulary: Voc
     filled = 0
     for i in range(n_texts):
         n = _tally_known(_hash_terms(values[offsets[i] : offsets[i + 1]], analyzer, work), vocabulary, work)
-        work.entries[:n].sort()
         _weigh_entries(work.entries, n, weigh, weights[filled:])
         for k in range(n):
             indices[filled + k] = work.entries[k] >> 32
         filled += n
         indptr[i + 1] = filled
-    return indptr, indices[:filled].copy(), weights[:filled].copy()
+    columns, values_of = _sort_rows(indptr, indices[:filled], weights[:filled], len(weigh.idf))
+    return indptr, columns, values_of
+
+
+@kernel
+def _sort_rows(indptr: Any, indices: Any, values: Any, n_columns: int) -> Any:
+    """Put each row's entries into ascending order: dealt out by column, then gathered by row, in two passes."""
+    n = len(indices)
+    starts = np.zeros(n_columns + 1, np.int64)
+    for entry in range(n):
+        starts[indices[entry] + 1] += 1
+    for column in range(n_columns):
+        starts[column + 1] += starts[column]
+    rows, columns, dealt = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n)
+    for row in range(len(indptr) - 1):
+        for entry in range(indptr[row], indptr[row + 1]):
+            column = indices[entry]
+            place = starts[column]
+            rows[place], columns[place], dealt[place] = row, column, values[entry]
+            starts[column] = place + 1
+    following = indptr[:-1].copy()
+    sorted_indices, sorted_values = np.empty(n, np.int32), np.empty(n)
+    for entry in range(n):
+        place = following[rows[entry]]
+        sorted_indices[place], sorted_values[place] = columns[entry], dealt[entry]
+        following[rows[entry]] = place + 1
+    return sorted_indices, sorted_values
 
 
 @kernel
@@ -819,20 +854,12 @@ def _weigh_known(indptr: Any, indices: Any, counts: Any, position: Any, weigh: _
 
 
 @kernel
-def _move_columns(indptr: Any, indices: Any, counts: Any, position: Any) -> Any:
+def _move_columns(indptr: Any, indices: Any, counts: Any, position: Any, n_columns: int) -> Any:
     """Give each column its new number, and put each row's entries into ascending order."""
-    moved, values = np.empty(len(indices), np.int32), np.empty(len(counts))
-    for i in range(len(indptr) - 1):
-        first, last = indptr[i], indptr[i + 1]
-        columns = np.empty(last - first, np.int64)
-        for entry in range(first, last):
-            # Column and count side by side in one number: sorting the numbers sorts both.
-            columns[entry - first] = position[indices[entry]] << 32 | np.int64(counts[entry])
-        columns.sort()
-        for entry in range(first, last):
-            moved[entry] = columns[entry - first] >> 32
-            values[entry] = columns[entry - first] & 0xFFFFFFFF
-    return moved, values
+    moved = np.empty(len(indices), np.int32)
+    for entry in range(len(indices)):
+        moved[entry] = position[indices[entry]]
+    return _sort_rows(indptr, moved, counts, n_columns)
 
 
 @kernel

@@ -158,7 +158,7 @@ def _segment_texts(values: Any, offsets: Any, lexicon: Lexicon, hmm: bool) -> An
     return ends[:filled].copy(), token_offsets
 
 
-@kernel
+@inlined
 def segment(text: Any, lexicon: Lexicon, hmm: bool, scratch: Any, ends: Any) -> int:
     """Write the end of each of jieba's tokens into ``ends``; return how many there are."""
     n = len(text)
@@ -207,17 +207,19 @@ def _find_best_path(text: Any, first: int, last: int, lexicon: Lexicon, scratch:
 
     Sums are taken in jieba's order, (ln f - ln total) + rest, and of equal ones the longer word wins.
     """
-    cells, links = lexicon.cells, lexicon.cells.view(np.int32)
+    # Unsigned throughout: a signed index is looked at for being negative.
+    cells, links = lexicon.cells, lexicon.cells.view(np.uint32)
     codes, score, end = scratch.codes, scratch.best_score, scratch.best_end
     unknown = lexicon.unknown[0]
     score[last] = 0.0
     for i in range(last - 1, first - 1, -1):
         codes[i] = lexicon.codes[text[i]]
         best, best_end = -np.inf, i
-        state = np.int64(0)
+        state = np.uint64(0)
         for j in range(i, last):
-            following = np.int64(links[state, 0]) + codes[j]
-            if codes[j] == 0 or links[following, 1] != state:
+            code = np.uint64(codes[j])
+            following = np.uint64(links[state, 0]) + code
+            if code == 0 or np.uint64(links[following, 1]) != state:
                 break
             state = following
             # Where no word ends this is NaN, and nothing is at least as good as NaN.
