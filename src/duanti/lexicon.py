@@ -211,79 +211,92 @@ def _character_codes(words: Sequence[str]) -> NDArray[np.uint16]:
     return codes
 
 
-@kernel
 def _build_trie(
-    coded: NDArray[np.uint16],
-    offsets: NDArray[np.int64],
-    order: NDArray[np.int64],
-    largest_code: int,
+    coded: NDArray[np.uint16], offsets: NDArray[np.int64], order: NDArray[np.int64], largest_code: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Lay the trie of sorted words into a double array, breadth first, each node's children at the first fit.
+    """Lay the trie of sorted words into a double array.
 
-    Returns base and check of each cell, and the word that ends there or -1.
+    Returns base and check of each cell, and the word that ends there or -1. Parents come before their children, and
+    of one depth the nodes with most children come first: the many with one child then fill what gaps are left.
     """
-    n_nodes = len(coded) + 1  # at most
-    size = 4 * n_nodes + 2 * largest_code + 2
-    cells = np.full((size, 2), -1, np.int32)
-    cells[:, 0] = 0
-    word_of = np.full(size, -1, np.int64)
-    queue = np.empty((n_nodes, 4), np.int64)  # state, first word, past the last word, depth
-    queue[0, 0], queue[0, 1], queue[0, 2], queue[0, 3] = 0, 0, len(order), 0
-    head, tail = 0, 1
-    children = np.empty(largest_code + 1, np.int64)
-    firsts = np.empty(largest_code + 2, np.int64)
-    cells[0, 1] = 0  # the root is taken
-    next_free, dense, end = 1, 1, 1  # below next_free all cells are taken; from end on all are free
-    while head < tail:
-        state, first, last, depth = queue[head, 0], queue[head, 1], queue[head, 2], queue[head, 3]
-        head += 1
-        n = 0
-        previous = np.int64(-1)
-        for place in range(first, last):
-            word = order[place]
-            if offsets[word + 1] - offsets[word] == depth:
-                word_of[state] = word
+    depth, code, word, first_child, n_children = _enumerate_trie(coded, offsets, order, largest_code)
+    links, cell_of = _place_nodes(np.lexsort((-n_children, depth)), code, first_child, n_children, largest_code)
+    word_of = np.full(len(links), -1, np.int64)
+    word_of[cell_of] = word
+    return links, word_of
+
+
+@kernel
+def _enumerate_trie(coded: Any, offsets: Any, order: Any, largest_code: int) -> Any:
+    """The nodes of the trie, breadth first, so that the children of a node stand together, by their codes."""
+    n_most = len(coded) + 1
+    depth, code, word = np.zeros(n_most, np.int64), np.zeros(n_most, np.int64), np.full(n_most, -1, np.int64)
+    first_child, n_children = np.zeros(n_most, np.int64), np.zeros(n_most, np.int64)
+    begin, end = np.zeros(n_most, np.int64), np.zeros(n_most, np.int64)  # the sorted words below each node
+    end[0] = len(order)
+    n_nodes = 1
+    node = 0
+    while node < n_nodes:
+        first_child[node] = n_nodes
+        for place in range(begin[node], end[node]):
+            candidate = order[place]
+            if offsets[candidate + 1] - offsets[candidate] == depth[node]:
+                word[node] = candidate
                 continue
-            code = np.int64(coded[offsets[word] + depth])
-            if code != previous:
-                children[n] = code
-                firsts[n] = place
-                previous = code
-                n += 1
+            following = np.int64(coded[offsets[candidate] + depth[node]])
+            if n_children[node] == 0 or following != code[n_nodes - 1]:
+                depth[n_nodes], code[n_nodes], begin[n_nodes] = depth[node] + 1, following, place
+                n_children[node] += 1
+                n_nodes += 1
+            end[n_nodes - 1] = place + 1
+        node += 1
+    return depth[:n_nodes], code[:n_nodes], word[:n_nodes], first_child[:n_nodes], n_children[:n_nodes]
+
+
+@kernel
+def _place_nodes(order: Any, code: Any, first_child: Any, n_children: Any, largest_code: int) -> Any:
+    """Give each node's children the first cells that are free at the distances of their codes."""
+    size = 4 * len(order) + 2 * largest_code + 2
+    links = np.full((size, 2), -1, np.int32)
+    links[:, 0] = 0
+    links[0, 1] = 0  # the root is taken
+    cell_of = np.zeros(len(order), np.int64)
+    next_free, end = 1, 1  # below next_free all cells are taken; from end on all are free
+    dense, siblings = 1, 0  # where cells are no longer all but full, for nodes of so many children
+    for node in order:
+        n = n_children[node]
         if n == 0:
             continue
-        firsts[n] = last
-        while cells[next_free, 1] != -1:
+        codes = code[first_child[node] : first_child[node] + n]
+        while links[next_free, 1] != -1:
             next_free += 1
-        # An only child fills the first gap. Several look from where the cells are no longer all but full.
-        place = next_free if n == 1 else max(dense, next_free)
+        if n != siblings:
+            dense, siblings = next_free, n  # fewer children fit where more did not
+        place = max(dense, next_free)
         base, misses = -1, 0
         while base < 0:
             if place >= end:
-                base = max(end - children[0], 0)
-            elif cells[place, 1] == -1:
-                candidate = place - children[0]
+                base = max(end - codes[0], 0)
+            elif links[place, 1] == -1:
+                candidate = place - codes[0]
                 fits = candidate >= 0
                 for i in range(1, n):
-                    if not fits or cells[candidate + children[i], 1] != -1:
+                    if not fits or links[candidate + codes[i], 1] != -1:
                         fits = False
                         break
                 if fits:
                     base = candidate
                 misses += 1
-                if misses % 20_000 == 0:
+                if misses % 2000 == 0:
                     dense = place
             place += 1
-        cells[state, 0] = base
+        links[cell_of[node], 0] = base
         for i in range(n):
-            child = base + children[i]
-            cells[child, 1] = state
-            end = max(end, child + 1)
-            queue[tail, 0], queue[tail, 1], queue[tail, 2], queue[tail, 3] = child, firsts[i], firsts[i + 1], depth + 1
-            tail += 1
+            links[base + codes[i], 1] = cell_of[node]
+            cell_of[first_child[node] + i] = base + codes[i]
+        end = max(end, base + codes[n - 1] + 1)
     # Any base plus any code stays inside.
-    used = end + largest_code + 1
-    return cells[:used].copy(), word_of[:used].copy()
+    return links[: end + largest_code + 1].copy(), cell_of
 
 
 def _markov_tables() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

@@ -234,23 +234,31 @@ def _find_best_path(text: Any, first: int, last: int, lexicon: Lexicon, scratch:
 @inlined
 def _tokens_with_hmm(text: Any, first: int, last: int, lexicon: Lexicon, scratch: Any, ends: Any, filled: int) -> int:
     """``Tokenizer.__cut_DAG``: words of the path; what lies between them in single characters is looked at again."""
+    best_end = scratch.best_end
     run = first  # where the present run of single characters begins
     i = first
     while i < last:
-        j = scratch.best_end[i]
-        if j - i > 1:
-            filled = _end_run(text, run, i, lexicon, scratch, ends, filled)
-            ends[filled] = j
-            filled += 1
+        j = best_end[i]
+        if j - i > 1 or j == last:
+            stop = i if j - i > 1 else last
+            # Runs of one are by far the most, and a call costs more than all else here.
+            if stop - run == 1:
+                ends[filled] = stop
+                filled += 1
+            elif stop > run:
+                filled = _end_run(text, run, stop, lexicon, scratch, ends, filled)
+            if j - i > 1:
+                ends[filled] = j
+                filled += 1
             run = j
         i = j
-    return _end_run(text, run, last, lexicon, scratch, ends, filled)
+    return filled
 
 
-@inlined
+@kernel
 def _end_run(text: Any, first: int, last: int, lexicon: Lexicon, scratch: Any, ends: Any, filled: int) -> int:
     """A run of single characters: a dictionary word stays apart in characters, all else goes to finalseg."""
-    if last - first == 1 or (last > first and _is_word(first, last, lexicon, scratch)):
+    if _is_word(first, last, lexicon, scratch):
         for i in range(first, last):
             ends[filled] = i + 1
             filled += 1
@@ -270,7 +278,7 @@ def _end_run(text: Any, first: int, last: int, lexicon: Lexicon, scratch: Any, e
     return filled
 
 
-@inlined
+@kernel
 def _is_word(first: int, last: int, lexicon: Lexicon, scratch: Any) -> bool:
     """Whether the dictionary has these characters as one word."""
     links = lexicon.cells.view(np.int32)
@@ -283,7 +291,7 @@ def _is_word(first: int, last: int, lexicon: Lexicon, scratch: Any) -> bool:
     return not np.isnan(lexicon.cells[state, 1])
 
 
-@inlined
+@kernel
 def _viterbi_tokens(text: Any, first: int, last: int, lexicon: Lexicon, scratch: Any, ends: Any, filled: int) -> int:
     """``finalseg.__cut`` on a run of Han: the likeliest states B E M S; of equal paths the later letter wins.
 
@@ -296,6 +304,14 @@ def _viterbi_tokens(text: Any, first: int, last: int, lexicon: Lexicon, scratch:
     row = text[first] - HAN_FIRST
     b, e = start[0] + emission[row, 0], start[1] + emission[row, 1]
     m, s = start[2] + emission[row, 2], start[3] + emission[row, 3]
+    if last - first == 2:  # most runs are pairs: only whether they end in E or S matters
+        row = text[first + 1] - HAN_FIRST
+        of_e, of_s = emission[row, 1], emission[row, 3]
+        if max(e + es + of_s, s + ss + of_s) >= max(b + be + of_e, m + me + of_e):
+            ends[filled] = first + 1
+            filled += 1
+        ends[filled] = last
+        return filled + 1
     for i in range(first + 1, last):
         row = text[i] - HAN_FIRST
         of_b, of_e, of_m, of_s = emission[row, 0], emission[row, 1], emission[row, 2], emission[row, 3]
@@ -323,7 +339,7 @@ def _viterbi_tokens(text: Any, first: int, last: int, lexicon: Lexicon, scratch:
     return filled
 
 
-@inlined
+@kernel
 def _other_tokens(text: Any, first: int, last: int, ends: Any, filled: int) -> int:
     """finalseg's ``[a-zA-Z0-9]+(\\.\\d+)?%?`` on a run without Han; what lies between matches is one token."""
     i = first
