@@ -490,10 +490,10 @@ def _find(slots: Any, h: Any) -> Any:
 
 
 @inlined
-def _column(vocabulary: Vocabulary, h: Any) -> Any:
+def _column(slots: Any, h: Any) -> Any:
     """The column of a known hash, else -1."""
-    place = _find(vocabulary.slots, h)
-    return np.int64(vocabulary.slots[place, 1]) if vocabulary.slots[place, 0] == h else np.int64(-1)
+    place = _find(slots, h)
+    return np.int64(slots[place, 1]) if slots[place, 0] == h else np.int64(-1)
 
 
 @inlined
@@ -517,7 +517,7 @@ def _add_all(vocabulary: Vocabulary, hashes: Any) -> None:
 def _columns_of(vocabulary: Vocabulary, hashes: Any) -> Any:
     columns = np.empty(len(hashes), np.int64)
     for i in range(len(hashes)):
-        columns[i] = _column(vocabulary, hashes[i])
+        columns[i] = _column(vocabulary.slots, hashes[i])
     return columns
 
 
@@ -551,17 +551,19 @@ def _hash_terms(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
 @inlined
 def _hash_words(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
     """N-grams of the tokens that are no stop words, joined by a space."""
+    begins, ends, hashes, firsts, lengths = work.begins, work.ends, work.hashes, work.firsts, work.lengths
+    low, high = analyzer.low, analyzer.high
     n_tokens = _split_words(text, analyzer, work)
     n = 0
     for i in range(n_tokens):
         h = _WORD_SEED
-        for length in range(1, min(analyzer.high, n_tokens - i) + 1):
+        for length in range(1, min(high, n_tokens - i) + 1):
             if length > 1:
                 h = _mix(h, 32)
-            for j in range(work.begins[i + length - 1], work.ends[i + length - 1]):
+            for j in range(begins[i + length - 1], ends[i + length - 1]):
                 h = _mix(h, text[j])
-            if length >= analyzer.low:
-                work.hashes[n], work.firsts[n], work.lengths[n] = _never_zero(h), i, length
+            if length >= low:
+                hashes[n], firsts[n], lengths[n] = _never_zero(h), i, length
                 n += 1
     return n
 
@@ -569,14 +571,16 @@ def _hash_words(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
 @inlined
 def _hash_characters(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
     """N-grams of the characters of the text with its runs of space folded."""
-    n_characters = _fold_spaces(text, work.folded)
+    folded, hashes, firsts, lengths = work.folded, work.hashes, work.firsts, work.lengths
+    low, high = analyzer.low, analyzer.high
+    n_characters = _fold_spaces(text, folded)
     n = 0
     for i in range(n_characters):
         h = _CHARACTER_SEED
-        for length in range(1, min(analyzer.high, n_characters - i) + 1):
-            h = _mix(h, work.folded[i + length - 1])
-            if length >= analyzer.low:
-                work.hashes[n], work.firsts[n], work.lengths[n] = _never_zero(h), i, length
+        for length in range(1, min(high, n_characters - i) + 1):
+            h = _mix(h, folded[i + length - 1])
+            if length >= low:
+                hashes[n], firsts[n], lengths[n] = _never_zero(h), i, length
                 n += 1
     return n
 
@@ -585,23 +589,25 @@ def _hash_characters(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
 def _split_words(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
     """Segment a text and drop its stop words. Returns how many tokens are left."""
     n_tokens = segment(text, analyzer.lexicon, analyzer.hmm, work.scratch, work.ends)
+    begins, ends = work.begins, work.ends
+    any_stop_words = analyzer.stop_words.n_terms[0] > 0
     begin = np.int64(0)
     kept = 0
     for i in range(n_tokens):
-        end = work.ends[i]
-        if analyzer.stop_words.n_terms[0] == 0 or not _is_stop_word(text, begin, end, analyzer.stop_words):
-            work.begins[kept], work.ends[kept] = begin, end
+        end = ends[i]
+        if not any_stop_words or not _is_stop_word(text, begin, end, analyzer.stop_words.slots):
+            begins[kept], ends[kept] = begin, end
             kept += 1
         begin = end
     return kept
 
 
 @kernel
-def _is_stop_word(text: Any, begin: Any, end: Any, stop_words: Vocabulary) -> Any:
+def _is_stop_word(text: Any, begin: Any, end: Any, slots: Any) -> Any:
     h = _WORD_SEED
     for j in range(begin, end):
         h = _mix(h, text[j])
-    return _column(stop_words, _never_zero(h)) >= 0
+    return _column(slots, _never_zero(h)) >= 0
 
 
 @inlined
@@ -635,19 +641,20 @@ def _is_space(c: Any) -> Any:
 @inlined
 def _tally_known(n_occurrences: int, vocabulary: Vocabulary, work: _Workspace) -> int:
     """Count the occurrences of known terms. Returns how many distinct ones there are."""
-    _look_up(n_occurrences, vocabulary, work)
+    columns, entries, entry_of = work.columns, work.entries, work.entry_of
+    _look_up(n_occurrences, vocabulary.slots, work.hashes, columns)
     n = 0
     for k in range(n_occurrences):
-        if work.columns[k] >= 0:
-            n = _count(work, n, work.columns[k])
+        if columns[k] >= 0:
+            n = _count(entries, entry_of, n, columns[k])
     return n
 
 
 @inlined
-def _look_up(n_occurrences: int, vocabulary: Vocabulary, work: _Workspace) -> None:
+def _look_up(n_occurrences: int, slots: Any, hashes: Any, columns: Any) -> None:
     """All columns before anything is counted: misses of the cache overlap where nothing waits for them."""
     for k in range(n_occurrences):
-        work.columns[k] = _column(vocabulary, work.hashes[k])
+        columns[k] = _column(slots, hashes[k])
 
 
 @inlined
@@ -655,31 +662,31 @@ def _tally_all(
     text: Any, n_occurrences: int, analyzer: _Analyzer, vocabulary: Vocabulary, hashes: Any, names: Names, work: Any
 ) -> int:
     """Count all occurrences; a new term gets the next column and leaves its hash and its name."""
-    _look_up(n_occurrences, vocabulary, work)
+    columns, entries, entry_of = work.columns, work.entries, work.entry_of
+    _look_up(n_occurrences, vocabulary.slots, work.hashes, columns)
     n = 0
     for k in range(n_occurrences):
-        column = np.int64(work.columns[k])
-        n_terms = vocabulary.n_terms[0]
+        column = np.int64(columns[k])
         if column < 0:
+            n_terms = vocabulary.n_terms[0]
             column = _add(vocabulary, work.hashes[k])
-        if column == n_terms:
-            hashes[column] = work.hashes[k]
-            names.offsets[column + 1] = _write_name(
-                text, work.firsts[k], work.lengths[k], analyzer, column, names, work
-            )
-        n = _count(work, n, column)
+            if column == n_terms:  # else this very text has brought it already
+                hashes[column] = work.hashes[k]
+                end = _write_name(text, work.firsts[k], work.lengths[k], analyzer, column, names, work)
+                names.offsets[column + 1] = end
+        n = _count(entries, entry_of, n, column)
     return n
 
 
 @inlined
-def _count(work: _Workspace, n: int, column: Any) -> int:
+def _count(entries: Any, entry_of: Any, n: int, column: Any) -> int:
     """Count one occurrence of a column; returns how many distinct ones there are now."""
-    place = work.entry_of[column]
-    if place < n and work.entries[place] >> 32 == column:
-        work.entries[place] += 1
+    place = entry_of[column]
+    if place < n and entries[place] >> 32 == column:
+        entries[place] += 1
         return n
-    work.entries[n] = np.int64(column) << 32 | 1
-    work.entry_of[column] = n
+    entries[n] = np.int64(column) << 32 | 1
+    entry_of[column] = n
     return n + 1
 
 
