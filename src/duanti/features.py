@@ -298,6 +298,22 @@ class _Workspace(NamedTuple):
     entry_of: NDArray[np.int32]  # by column, where it stands in entries; needs no clearing between texts
 
 
+class _Buffer(NamedTuple):
+    """Memory for the entries of a block: made once a slice, because fresh memory costs as much as the work."""
+
+    indices: NDArray[np.int32]
+    values: NDArray[np.float64]
+    rows: NDArray[np.int32]
+    columns: NDArray[np.int32]
+    dealt: NDArray[np.float64]
+    starts: NDArray[np.int64]  # by column
+
+
+def _make_buffer(n_entries: int, n_columns: int) -> _Buffer:
+    indices, rows, columns = (np.empty(n_entries, np.int32) for _ in range(3))
+    return _Buffer(indices, np.empty(n_entries), rows, columns, np.empty(n_entries), np.empty(n_columns + 1, np.int64))
+
+
 def _analyzer(kind: TermKind, options: FeatureOptions, tables: TextTables) -> _Analyzer:
     announce("compiling kernels (half a minute)", code_folder())
     low, high = (options.words if kind == "word" else options.characters) or (1, 1)
@@ -388,7 +404,8 @@ def _merge(kind: TermKind, parts: Sequence[_Part]) -> TermCounts:
     moved: list[Rows] = []
     for part in parts:
         position = _columns_of(vocabulary, part.hashes)
-        moved += [Rows(block.indptr, *_move_columns(*block, position, len(terms))) for block in part.blocks]
+        buffer = _make_buffer(max((len(block.indices) for block in part.blocks), default=0), len(terms))
+        moved += [Rows(block.indptr, *_move_columns(*block, position, buffer)) for block in part.blocks]
     return TermCounts(kind, terms, hashes, _stack(moved))
 
 
@@ -412,8 +429,11 @@ def _weighing(space: TermSpace, options: FeatureOptions) -> _Weighing:
 
 
 def _weigh_slice(batch: CodePoints, analyzer: _Analyzer, space: TermSpace, weigh: _Weighing) -> list[Rows]:
-    vocabulary = space.vocabulary
-    return [Rows(*_weigh_block(block.values, block.offsets, analyzer, vocabulary, weigh)) for block in _blocks(batch)]
+    blocks = list(_blocks(batch))
+    work = _make_workspace(batch.offsets, len(space), analyzer)
+    buffer = _make_buffer(max((_occurrences(block, analyzer) for block in blocks), default=0), len(space))
+    given = (analyzer, space.vocabulary, weigh, work, buffer)
+    return [Rows(*_weigh_block(block.values, block.offsets, *given)) for block in blocks]
 
 
 def _score_slice(
@@ -768,34 +788,57 @@ def _weigh_entries(entries: Any, n: int, weigh: _Weighing, weights: Any) -> None
 
 
 @kernel
-def _weigh_block(values: Any, offsets: Any, analyzer: _Analyzer, vocabulary: Vocabulary, weigh: _Weighing) -> Any:
+def _weigh_block(
+    values: Any,
+    offsets: Any,
+    analyzer: _Analyzer,
+    vocabulary: Vocabulary,
+    weigh: _Weighing,
+    work: _Workspace,
+    buffer: _Buffer,
+) -> Any:
     """Weights of the known terms of texts."""
     n_texts = len(offsets) - 1
-    n_most = (offsets[n_texts] - offsets[0]) * (analyzer.high - analyzer.low + 1)
-    work = _make_workspace(offsets, len(weigh.idf), analyzer)
-    indptr, indices, weights = np.zeros(n_texts + 1, np.int64), np.empty(n_most, np.int32), np.empty(n_most)
+    indptr, indices, counts = np.zeros(n_texts + 1, np.int64), buffer.indices, buffer.values
     filled = 0
     for i in range(n_texts):
         n = _tally_known(_hash_terms(values[offsets[i] : offsets[i + 1]], analyzer, work), vocabulary, work)
-        _weigh_entries(work.entries, n, weigh, weights[filled:])
         for k in range(n):
             indices[filled + k] = work.entries[k] >> 32
+            counts[filled + k] = work.entries[k] & 0xFFFFFFFF
         filled += n
         indptr[i + 1] = filled
-    columns, values_of = _sort_rows(indptr, indices[:filled], weights[:filled], len(weigh.idf))
-    return indptr, columns, values_of
+    columns, weights = _sort_rows(indptr, indices, counts, buffer)
+    _weigh_rows(indptr, columns, weights, weigh)
+    return indptr, columns, weights
 
 
 @kernel
-def _sort_rows(indptr: Any, indices: Any, values: Any, n_columns: int) -> Any:
+def _weigh_rows(indptr: Any, indices: Any, values: Any, weigh: _Weighing) -> None:
+    """Turn counts into weights, in place: term frequency times idf, scaled per text (``TfidfTransformer``)."""
+    idf, sublinear, norm = weigh.idf, weigh.sublinear, weigh.norm
+    for row in range(len(indptr) - 1):
+        size = 0.0
+        for entry in range(indptr[row], indptr[row + 1]):
+            weight = (np.log(values[entry]) + 1.0 if sublinear else values[entry]) * idf[indices[entry]]
+            values[entry] = weight
+            size += abs(weight) if norm == 1 else weight * weight
+        if norm != 0 and size > 0:
+            scale = size if norm == 1 else np.sqrt(size)
+            for entry in range(indptr[row], indptr[row + 1]):
+                values[entry] /= scale
+
+
+@kernel
+def _sort_rows(indptr: Any, indices: Any, values: Any, buffer: _Buffer) -> Any:
     """Put each row's entries into ascending order: dealt out by column, then gathered by row, in two passes."""
-    n = len(indices)
-    starts = np.zeros(n_columns + 1, np.int64)
+    n = indptr[-1]
+    rows, columns, dealt, starts = buffer.rows, buffer.columns, buffer.dealt, buffer.starts
+    starts[:] = 0
     for entry in range(n):
         starts[indices[entry] + 1] += 1
-    for column in range(n_columns):
+    for column in range(len(starts) - 1):
         starts[column + 1] += starts[column]
-    rows, columns, dealt = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n)
     for row in range(len(indptr) - 1):
         for entry in range(indptr[row], indptr[row + 1]):
             column = indices[entry]
@@ -841,32 +884,24 @@ def _weigh_known(indptr: Any, indices: Any, counts: Any, position: Any, weigh: _
     new_indptr = np.zeros_like(indptr)
     new_indices, weights = np.empty(len(indices), np.int32), np.empty(len(indices))
     filled = 0
-    for i in range(len(indptr) - 1):
-        first = filled
-        size = 0.0
-        for entry in range(indptr[i], indptr[i + 1]):
+    for row in range(len(indptr) - 1):
+        for entry in range(indptr[row], indptr[row + 1]):
             column = position[indices[entry]]
             if column >= 0:
-                weight = (np.log(counts[entry]) + 1.0 if weigh.sublinear else counts[entry]) * weigh.idf[column]
-                new_indices[filled] = column
-                weights[filled] = weight
-                size += abs(weight) if weigh.norm == 1 else weight * weight
+                new_indices[filled], weights[filled] = column, counts[entry]
                 filled += 1
-        if weigh.norm != 0 and filled > first:
-            scale = size if weigh.norm == 1 else np.sqrt(size)
-            for entry in range(first, filled):
-                weights[entry] /= scale
-        new_indptr[i + 1] = filled
-    return new_indptr, new_indices[:filled].copy(), weights[:filled].copy()
+        new_indptr[row + 1] = filled
+    new_indices, weights = new_indices[:filled].copy(), weights[:filled].copy()
+    _weigh_rows(new_indptr, new_indices, weights, weigh)
+    return new_indptr, new_indices, weights
 
 
 @kernel
-def _move_columns(indptr: Any, indices: Any, counts: Any, position: Any, n_columns: int) -> Any:
+def _move_columns(indptr: Any, indices: Any, counts: Any, position: Any, buffer: _Buffer) -> Any:
     """Give each column its new number, and put each row's entries into ascending order."""
-    moved = np.empty(len(indices), np.int32)
     for entry in range(len(indices)):
-        moved[entry] = position[indices[entry]]
-    return _sort_rows(indptr, moved, counts, n_columns)
+        buffer.indices[entry] = position[indices[entry]]
+    return _sort_rows(indptr, buffer.indices, counts, buffer)
 
 
 @kernel
