@@ -179,3 +179,20 @@ def test_the_exchange_also_works_without_the_system_call(
 def test_a_bundle_that_was_copied_loads(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "copy")
     assert TopicModel.load(tmp_path / "copy").topics == TopicModel.load(folder).topics
+
+
+def test_many_writers_at_once_all_succeed_and_leave_one_whole_bundle(folder: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from duanti import TopicModel; model = TopicModel.load(sys.argv[1]); sys.stdin.read(1)\n"
+        "for number in range(20): model.with_provenance(name=f'{sys.argv[3]}-{number}').save(sys.argv[2])\n"
+    )
+    target = tmp_path / "shared" / "small"
+    command = [sys.executable, "-c", code, str(folder), str(target)]
+    writers = [subprocess.Popen([*command, str(n)], stdin=subprocess.PIPE, stderr=subprocess.PIPE) for n in range(3)]
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write(b"g")
+        writer.stdin.flush()
+    assert [(writer.communicate()[1], writer.returncode) for writer in writers] == [(b"", 0)] * 3
+    assert TopicModel.load(target).provenance["name"].endswith("-19")
+    assert [entry.name for entry in target.parent.iterdir()] == ["small"]

@@ -177,3 +177,30 @@ def test_predicting_with_a_folder_imports_neither_scikit_learn_nor_mlflow(bundle
     command = [sys.executable, "-c", code, "predict", bundle, article]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stderr.strip() == "[]"
+
+
+def test_a_core_installation_predicts_and_tells_what_model_uris_need(bundle: str, article: str) -> None:
+    """Only what `pip install duanti` brings: everything of the extra `train` is out of reach."""
+    code = (
+        "import sys\n"
+        "train = 'pydantic yaml sklearn scipy mlflow jieba joblib matplotlib threadpoolctl pandas'.split()\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in train:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "import importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name in train else find(name, *a)\n"
+        "from duanti.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+
+    done = run("predict", bundle, article)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [json.loads(line)["topic"] for line in done.stdout.splitlines()] == ["财经", "体育"]
+    done = run("predict", "models:/starter@champion", article)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert "needs mlflow. Install duanti[train]" in done.stderr

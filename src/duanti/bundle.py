@@ -27,7 +27,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -187,12 +187,15 @@ def _refuse_foreign(folder: Path) -> None:
 def _workshop(folder: Path) -> Iterator[Path]:
     """A locked folder beside ``folder`` to build in, gone at the end; those of dead processes are removed."""
     prefix = f".{folder.name}."
-    for leftover in folder.parent.glob(f"{prefix}*.new"):
-        with _locked(leftover) as is_ours:
-            if is_ours:
-                shutil.rmtree(leftover, ignore_errors=True)
-    beside = Path(tempfile.mkdtemp(prefix=prefix, suffix=".new", dir=folder.parent))
-    with _locked(beside):
+    with ExitStack() as locks:
+        # Nobody may take a new folder for a leftover before it is locked.
+        with _locked(folder.parent, wait=True):
+            for leftover in folder.parent.glob(f"{prefix}*.new"):
+                with _locked(leftover) as is_ours:
+                    if is_ours:
+                        shutil.rmtree(leftover, ignore_errors=True)
+            beside = Path(tempfile.mkdtemp(prefix=prefix, suffix=".new", dir=folder.parent))
+            locks.enter_context(_locked(beside))
         try:
             beside.chmod(0o755)
             yield beside
@@ -201,15 +204,15 @@ def _workshop(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Hold a folder's lock; False when another process has it."""
+def _locked(folder: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Hold a folder's lock, after waiting for it if told to; False when another process has it."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except FileNotFoundError:
         yield False
         return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield True
     except BlockingIOError:
         yield False
@@ -220,7 +223,12 @@ def _locked(folder: Path) -> Iterator[bool]:
 def _exchange(new: Path, old: Path) -> None:
     """Put ``new`` in the place of ``old``; afterwards ``new`` is what was there, for the caller to remove."""
     if not old.exists():
-        new.rename(old)
+        try:
+            new.rename(old)
+        except OSError as error:  # another process has put its bundle there meanwhile
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            _exchange(new, old)
     elif not _exchange_in_one_step(new, old):
         # No such system call here: between these two steps the place is empty.
         aside = new.with_suffix(".old")

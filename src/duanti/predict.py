@@ -181,7 +181,7 @@ def _table_units(path: Path, text_column: str, document_column: str, encoding: s
 
 
 def _pieces(text: str | None, unit: str) -> list[Paragraph]:
-    """The text as it stands, or its paragraphs; either way at least one row for what was read."""
+    """The paragraphs of a text, or the text as it stands: one row then, even for no text."""
     whole = text or ""
     if unit == "paragraph":
         return split_paragraphs(whole)

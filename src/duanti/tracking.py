@@ -18,12 +18,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
-from duanti.config import RunConfig
-from duanti.corpus import Corpus
 from duanti.errors import TrackingError
+
+if TYPE_CHECKING:  # turning a URI into a folder needs neither
+    from duanti.config import RunConfig
+    from duanti.corpus import Corpus
 
 # Said before the first import: nothing is sent anywhere, and progress bars of copies stay off the terminal.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -31,7 +33,6 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 logger = logging.getLogger(__name__)
 
-_SCHEMES = ("models:/", "runs:/")
 _SQLITE = "sqlite:///"
 #: What the logged model needs to serve, besides mlflow itself: duanti travels with it as code.
 _REQUIREMENTS = ("mlflow", "numba", "numpy", "pandas", "pyarrow")
@@ -73,12 +74,7 @@ class Untracked:
         return "not recorded"
 
 
-def is_model_uri(bundle: str) -> bool:
-    """Whether this names a model in a tracking store rather than a folder."""
-    return bundle.startswith(_SCHEMES)
-
-
-def resolve_model_uri(uri: str, store: str | None = None) -> Path:
+def resolve_model_uri(uri: str) -> Path:
     """Return the folder of the bundle behind ``models:/NAME@ALIAS``, ``models:/NAME/VERSION`` or ``runs:/ID/model``.
 
     Raises
@@ -89,7 +85,7 @@ def resolve_model_uri(uri: str, store: str | None = None) -> Path:
     mlflow = _import_mlflow()
     if mlflow is None:
         raise TrackingError(f"{uri}: needs mlflow. Install duanti[train], or name the bundle's folder.")
-    mlflow.set_tracking_uri(store or os.environ.get("MLFLOW_TRACKING_URI", f"{_SQLITE}mlflow.db"))
+    mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", f"{_SQLITE}mlflow.db"))
     _refuse_missing_store(mlflow.get_tracking_uri(), uri)
     try:
         folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
