@@ -24,8 +24,10 @@ from typing import Any, TypeVar, cast
 
 import numba
 from numba.core.caching import CacheImpl, _CacheLocator
+from numba.extending import intrinsic
 
 _PACKAGE = Path(__file__).parent
+_Value = TypeVar("_Value")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -42,6 +44,33 @@ def inlined(function: _Function) -> _Function:
     """A kernel that is copied into its callers: a call hands over every array of its arguments, which takes longer
     than what a short kernel does."""
     return _compile(function, inline="always")
+
+
+def _borrow(_: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _without_count(context, builder, signature.args[0], arguments[0])
+
+    return value(value), generate
+
+
+def _without_count(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """Write the code that takes the reference count from an array, or from those in a tuple."""
+    if isinstance(kind, numba.types.Array):
+        array = context.make_array(kind)(context, builder, value)
+        array.meminfo = array.meminfo.type(None)
+        return array._getvalue()
+    if isinstance(kind, numba.types.BaseTuple):
+        members: Any = kind
+        for place, member in enumerate(members):
+            part = _without_count(context, builder, member, builder.extract_value(value, place))
+            value = builder.insert_value(value, part, place)
+    return value
+
+
+# ``borrowed(arguments)``: arrays without their reference counts, which cost more than what a loop does with them.
+# Only arguments may be borrowed, at the top of a kernel that Python calls: the caller holds them until it returns.
+# An array that a kernel made itself would be freed after the last use of its own name.
+borrowed = cast(Callable[[_Value], _Value], intrinsic(_borrow))
 
 
 def _compile(function: _Function, **options: Any) -> _Function:

@@ -25,10 +25,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from duanti import lexicon
-from duanti.compilation import announce, code_folder, inlined, kernel
+from duanti.compilation import announce, borrowed, code_folder, inlined, kernel
 from duanti.errors import DataError
 from duanti.lexicon import CAPITAL_SIGMA, EXPANSION, Forms, Lexicon, TextTables, read_only
-from duanti.segmentation import CodePoints, in_slices, make_scratch, segment
+from duanti.segmentation import CodePoints, Texts, in_slices, in_threads, make_scratch, segment
 
 TermKind = Literal["word", "character"]
 
@@ -109,9 +109,13 @@ class TermSpace:
 
 
 class Vocabulary(NamedTuple):
-    """A hash table with open addressing: ``slots[i]`` is a term's hash (0: none) and its column."""
+    """A hash table with open addressing, a word of 64 bits a slot, 0 where it is empty.
 
-    slots: NDArray[np.uint64]  # (size, 2), size a power of two
+    A term stands at or behind the slot that the low bits of its hash name. The slot holds the other bits, and in
+    place of the low ones the term's column + 1: the whole hash is compared, and takes no more room than its column.
+    """
+
+    slots: NDArray[np.uint64]  # (size,), size a power of two
     n_terms: NDArray[np.int64]  # (1,)
 
 
@@ -127,33 +131,29 @@ def load_tables(options: FeatureOptions) -> TextTables:
     return lexicon.load_tables(options.user_words, normalized=options.normalize, lowercase=options.lowercase)
 
 
-def prepare(texts: Sequence[str], options: FeatureOptions, forms: Forms) -> CodePoints:
-    """Lay texts out and replace each code point by its form: normalised, lower-cased."""
-    batch = CodePoints.of(texts)
+def prepare(batch: CodePoints, options: FeatureOptions, forms: Forms) -> CodePoints:
+    """Replace each code point by its form: normalised, lower-cased."""
     if not (options.normalize or options.lowercase):
         return batch
-    values, offsets = _apply_forms(batch.values, batch.offsets, forms)
-    if options.lowercase and CAPITAL_SIGMA in values:
+    formed = CodePoints(*map(read_only, _apply_forms(batch.values, batch.offsets, forms)))
+    if options.lowercase and CAPITAL_SIGMA in formed.values:
         # The one letter whose lower case depends on its neighbours: those texts are lower-cased by Python.
-        of_text = np.unique(np.searchsorted(offsets, np.flatnonzero(values == CAPITAL_SIGMA), side="right") - 1)
-        mended = list(texts)
-        for number in of_text:
-            mended[number] = (lexicon.normalize(mended[number]) if options.normalize else mended[number]).lower()
-        return prepare(mended, options, forms)
-    return CodePoints(read_only(values), read_only(offsets))
+        texts = batch.texts()
+        of_sigma = np.searchsorted(formed.offsets, np.flatnonzero(formed.values == CAPITAL_SIGMA), side="right") - 1
+        for number in np.unique(of_sigma):
+            texts[number] = (lexicon.normalize(texts[number]) if options.normalize else texts[number]).lower()
+        return prepare(CodePoints.of(texts), options, forms)
+    return formed
 
 
 def count_terms(
-    texts: Sequence[str], options: FeatureOptions, tables: TextTables, n_jobs: int | None = None
+    texts: Texts, options: FeatureOptions, tables: TextTables, n_jobs: int | None = None
 ) -> list[TermCounts]:
     """Count every term of every text, one ``TermCounts`` per kind."""
-    batch = prepare(texts, options, tables.forms)
-    counted = []
-    for kind in options.kinds:
-        work = partial(_count_slice, analyzer=_analyzer(kind, options, tables))
-        parts = [part for _, part in in_slices(batch, work, n_jobs)]
-        counted.append(_merge(kind, parts))
-    return counted
+    analyzers = [_analyzer(kind, options, tables) for kind in options.kinds]
+    work = partial(_count_slice, analyzers=analyzers, options=options, forms=tables.forms)
+    slices = [parts for _, parts in in_slices(CodePoints.of(texts), work, n_jobs)]
+    return [_merge(kind, parts) for kind, parts in zip(options.kinds, zip(*slices, strict=True), strict=True)]
 
 
 def learn_space(
@@ -195,31 +195,26 @@ def learn_space(
     return TermSpace(counts.kind, counts.terms.take(pa.array(known)), df, idf, counts.hashes[known])
 
 
-def weigh_counts(counts: TermCounts, space: TermSpace, options: FeatureOptions) -> Rows:
-    """Return the weights of the known terms among ``counts``."""
-    position = _columns_of(space.vocabulary, counts.hashes)
-    return Rows(*_weigh_known(*counts.rows, position, _weighing(space, options)))
+def weigh_counts(counts: Sequence[TermCounts], spaces: Sequence[TermSpace], options: FeatureOptions) -> Rows:
+    """Return the weights of the known terms among ``counts``, the spaces side by side."""
+    weighed = []
+    for part, space in zip(counts, spaces, strict=True):
+        position = _columns_of(space.vocabulary, part.hashes)
+        weighed.append(Rows(*_weigh_known(*part.rows, position, _weighing(space, options))))
+    return side_by_side(weighed, [len(space) for space in spaces])
 
 
 def weigh_texts(
-    texts: Sequence[str],
-    spaces: Sequence[TermSpace],
-    options: FeatureOptions,
-    tables: TextTables,
-    n_jobs: int | None = None,
-) -> list[Rows]:
-    """Return the weights of the known terms of each text, one ``Rows`` per space."""
-    batch = prepare(texts, options, tables.forms)
-    weighed = []
-    for space in spaces:
-        analyzer = _analyzer(space.kind, options, tables)
-        work = partial(_weigh_slice, analyzer=analyzer, space=space, weigh=_weighing(space, options))
-        weighed.append(_stack([rows for _, part in in_slices(batch, work, n_jobs) for rows in part]))
-    return weighed
+    texts: Texts, spaces: Sequence[TermSpace], options: FeatureOptions, tables: TextTables, n_jobs: int | None = None
+) -> Rows:
+    """Return the weights of the known terms of each text, the spaces side by side."""
+    tools = _tools(spaces, options, tables)
+    work = partial(_weigh_slice, tools=tools, options=options, forms=tables.forms)
+    return _stack([rows for _, part in in_slices(CodePoints.of(texts), work, n_jobs) for rows in part])
 
 
 def score_texts(
-    texts: Sequence[str],
+    texts: Texts,
     spaces: Sequence[TermSpace],
     options: FeatureOptions,
     tables: TextTables,
@@ -229,27 +224,22 @@ def score_texts(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return ``x @ weights + bias`` (n_texts, n_topics) and the number of known terms of each text, without x.
 
-    Sums are of doubles, term by term in the order of the text: the same in a batch of any size.
+    Sums are of doubles, column by column: the same in a batch of any size.
     """
-    spaces_in_use, first_row = [], 0
-    for space in spaces:
-        rows = read_only(weights)[first_row : first_row + len(space)]
-        spaces_in_use.append(
-            (_analyzer(space.kind, options, tables), space.vocabulary, _weighing(space, options), rows)
-        )
-        first_row += len(space)
-    work = partial(_score_slice, spaces=spaces_in_use, bias=bias)
-    parts = [part for _, part in in_slices(prepare(texts, options, tables.forms), work, n_jobs)]
+    tools = _tools(spaces, options, tables)
+    work = partial(_score_slice, tools=tools, options=options, forms=tables.forms, weights=weights, bias=bias)
+    parts = [part for _, part in in_slices(CodePoints.of(texts), work, n_jobs)]
     return np.concatenate([scores for scores, _ in parts]), np.concatenate([known for _, known in parts])
 
 
 def side_by_side(parts: Sequence[Rows], widths: Sequence[int]) -> Rows:
     """Join matrices over the same texts: the columns of the second stand behind those of the first, and so on."""
-    joined = parts[0]
-    width = widths[0]
-    for part, part_width in zip(parts[1:], widths[1:], strict=True):
-        joined = Rows(*_side_by_side(*joined, *part, width))
-        width += part_width
+    indptr = np.sum([part.indptr for part in parts], axis=0)
+    joined = Rows(indptr, np.empty(indptr[-1], np.int32), np.empty(indptr[-1]))
+    filled, first_column = indptr[:-1].copy(), 0
+    for part, width in zip(parts, widths, strict=True):
+        _append_to_rows(*part, first_column, filled, joined.indices, joined.values)
+        first_column += width
     return joined
 
 
@@ -258,7 +248,7 @@ def term_hashes(kind: TermKind, terms: pa.LargeStringArray | Sequence[str]) -> N
 
     ``h = (h ^ c) * 0x9E3779B97F4A7C15; h ^= h >> 32`` for each code point c, modulo 2**64, beginning with 0 for a
     character term and 0xD1B54A32D192ED03 for a word: far apart, so that no first code point leads from one to
-    the other. 0, which marks an empty slot, becomes 1.
+    the other.
     """
     hashes: NDArray[np.uint64] = _hash_texts(*CodePoints.of(terms), _WORD_SEED if kind == "word" else _CHARACTER_SEED)
     return hashes
@@ -283,35 +273,50 @@ class _Weighing(NamedTuple):
     norm: int  # 0: none, else of l1 or l2
 
 
+class _Sorting(NamedTuple):
+    """Memory to sort the columns of a text."""
+
+    ascending: NDArray[np.int32]
+    starts: NDArray[np.int32]  # of the buckets, three more than there are columns
+
+
+def _make_sorting(n: int) -> _Sorting:
+    return _Sorting(np.empty(n, np.int32), np.empty(n + 3, np.int32))
+
+
 class _Workspace(NamedTuple):
-    """Memory one thread takes terms in, for texts of up to so many code points."""
+    """Memory one thread takes the terms of a text in: fresh memory for each would cost as much as the work."""
 
     scratch: Any  # for segmenting
-    begins: NDArray[np.int64]  # of tokens
-    ends: NDArray[np.int64]
+    begins: NDArray[np.int32]  # of tokens
+    ends: NDArray[np.int32]
     folded: NDArray[np.uint32]  # the text with its runs of space folded
     hashes: NDArray[np.uint64]  # of each occurrence of a term, in the order of the text
     firsts: NDArray[np.int32]  # the token, or character, each begins with
     lengths: NDArray[np.int32]  # and how many it has
-    columns: NDArray[np.int32]  # the column of each, -1 for none
-    entries: NDArray[np.int64]  # distinct terms: column << 32 | count
-    entry_of: NDArray[np.int32]  # by column, where it stands in entries; needs no clearing between texts
+    columns: NDArray[np.int32]  # the columns of those that have one
+    sorting: _Sorting
 
 
-class _Buffer(NamedTuple):
-    """Memory for the entries of a block: made once a slice, because fresh memory costs as much as the work."""
+class _Entries(NamedTuple):
+    """Room for the entries of the rows of a block: columns, and counts or weights."""
 
     indices: NDArray[np.int32]
     values: NDArray[np.float64]
-    rows: NDArray[np.int32]
-    columns: NDArray[np.int32]
-    dealt: NDArray[np.float64]
-    starts: NDArray[np.int64]  # by column
 
 
-def _make_buffer(n_entries: int, n_columns: int) -> _Buffer:
-    indices, rows, columns = (np.empty(n_entries, np.int32) for _ in range(3))
-    return _Buffer(indices, np.empty(n_entries), rows, columns, np.empty(n_entries), np.empty(n_columns + 1, np.int64))
+class _Tools(NamedTuple):
+    """All it takes to weigh a text in one space."""
+
+    analyzer: _Analyzer
+    vocabulary: Vocabulary
+    weighing: _Weighing
+
+
+def _tools(spaces: Sequence[TermSpace], options: FeatureOptions, tables: TextTables) -> list[_Tools]:
+    return [
+        _Tools(_analyzer(space.kind, options, tables), space.vocabulary, _weighing(space, options)) for space in spaces
+    ]
 
 
 def _analyzer(kind: TermKind, options: FeatureOptions, tables: TextTables) -> _Analyzer:
@@ -333,8 +338,9 @@ def _vocabulary_of(hashes: NDArray[np.uint64]) -> Vocabulary:
 
 
 def _new_vocabulary(n_terms: int) -> Vocabulary:
-    size = 1 << max(4, int(2 * n_terms).bit_length())
-    return Vocabulary(np.zeros((size, 2), np.uint64), np.zeros(1, np.int64))
+    """An empty table that this many terms fill to three fifths at most."""
+    size = 1 << max(4, (5 * n_terms // 3).bit_length())
+    return Vocabulary(np.zeros(size, np.uint64), np.zeros(1, np.int64))
 
 
 def _blocks(batch: CodePoints) -> Iterator[CodePoints]:
@@ -352,22 +358,36 @@ def _occurrences(batch: CodePoints, analyzer: _Analyzer) -> int:
     return int(batch.offsets[-1] - batch.offsets[0]) * (analyzer.high - analyzer.low + 1)
 
 
+def _entries(blocks: Sequence[CodePoints], analyzer: _Analyzer) -> _Entries:
+    """Room for the largest block."""
+    most = max((_occurrences(block, analyzer) for block in blocks), default=0)
+    return _Entries(np.empty(most, np.int32), np.empty(most))
+
+
 class _Part(NamedTuple):
-    """Counts of one slice of texts, its terms in the order they were met."""
+    """The terms of one slice of texts, in the order they were met, and each block's occurrences by text."""
 
     names: Names
     hashes: NDArray[np.uint64]
-    blocks: list[Rows]
+    blocks: list[tuple[NDArray[np.int64], NDArray[np.int32]]]  # where each text's begin and end; their terms
 
 
-def _count_slice(batch: CodePoints, analyzer: _Analyzer) -> _Part:
-    """Count the terms of a slice of texts; memory grows between blocks, never inside a kernel."""
+def _count_slice(
+    batch: CodePoints, analyzers: Sequence[_Analyzer], options: FeatureOptions, forms: Forms
+) -> list[_Part]:
+    blocks = list(_blocks(prepare(batch, options, forms)))
+    return [_count_blocks(blocks, analyzer) for analyzer in analyzers]
+
+
+def _count_blocks(blocks: Sequence[CodePoints], analyzer: _Analyzer) -> _Part:
+    """Count the terms of one kind; memory grows between blocks, never inside a kernel."""
     vocabulary, hashes = _new_vocabulary(0), np.empty(0, np.uint64)
     names, n_bytes = Names(np.empty(0, np.uint8), np.zeros(1, np.int64)), 0
-    found: list[Rows] = []
-    for block in _blocks(batch):
+    work = _workspace(blocks, analyzer)
+    occurrences = []
+    for block in blocks:
         n_terms, more = int(vocabulary.n_terms[0]), _occurrences(block, analyzer)
-        if 2 * (n_terms + more) > len(vocabulary.slots):
+        if 5 * (n_terms + more) > 3 * len(vocabulary.slots):
             vocabulary = _new_vocabulary(2 * (n_terms + more))
             _add_all(vocabulary, hashes[:n_terms])
         hashes = _grown(hashes, n_terms, n_terms + more)
@@ -376,10 +396,12 @@ def _count_slice(batch: CodePoints, analyzer: _Analyzer) -> _Part:
         names = Names(
             _grown(names.data, n_bytes, n_bytes + longest), _grown(names.offsets, n_terms + 1, n_terms + more + 1)
         )
-        found.append(Rows(*_count_block(block.values, block.offsets, analyzer, vocabulary, hashes, names)))
+        columns = np.empty(more, np.int32)
+        indptr = _find_terms(*block, analyzer, vocabulary, hashes, names, work, columns)
+        occurrences.append((indptr, columns[: indptr[-1]].copy()))
         n_bytes = int(names.offsets[vocabulary.n_terms[0]])
     n_terms = int(vocabulary.n_terms[0])
-    return _Part(Names(names.data[:n_bytes], names.offsets[: n_terms + 1]), hashes[:n_terms], found)
+    return _Part(Names(names.data[:n_bytes], names.offsets[: n_terms + 1]), hashes[:n_terms], occurrences)
 
 
 def _grown(array: NDArray[Any], used: int, size: int) -> NDArray[Any]:
@@ -401,12 +423,22 @@ def _merge(kind: TermKind, parts: Sequence[_Part]) -> TermCounts:
     order = pc.sort_indices(terms).to_numpy()
     terms, hashes = terms.take(pa.array(order)), hashes[order]
     vocabulary = _vocabulary_of(hashes)
-    moved: list[Rows] = []
-    for part in parts:
-        position = _columns_of(vocabulary, part.hashes)
-        buffer = _make_buffer(max((len(block.indices) for block in part.blocks), default=0), len(terms))
-        moved += [Rows(block.indptr, *_move_columns(*block, position, buffer)) for block in part.blocks]
-    return TermCounts(kind, terms, hashes, _stack(moved))
+    tallied = in_threads(partial(_tally_part, vocabulary=vocabulary), parts)
+    return TermCounts(kind, terms, hashes, _stack([rows for part in tallied for rows in part]))
+
+
+def _tally_part(part: _Part, vocabulary: Vocabulary) -> list[Rows]:
+    """Count the occurrences in each text of a slice, by the columns of the joined terms."""
+    position, n_columns = _columns_of(vocabulary, part.hashes), int(vocabulary.n_terms[0])
+    longest = max((int(np.diff(offsets).max(initial=0)) for offsets, _ in part.blocks), default=0)
+    columns, sorting = np.empty(longest, np.int32), _make_sorting(longest)
+    most = max((len(occurrences) for _, occurrences in part.blocks), default=0)
+    entries = _Entries(np.empty(most, np.int32), np.empty(most))
+    tallied = []
+    for block in part.blocks:
+        indptr = _tally_block(*block, position, n_columns, columns, sorting, entries)
+        tallied.append(Rows(indptr, entries.indices[: indptr[-1]].copy(), entries.values[: indptr[-1]].copy()))
+    return tallied
 
 
 def _string_array(names: Names) -> pa.LargeStringArray:
@@ -428,23 +460,37 @@ def _weighing(space: TermSpace, options: FeatureOptions) -> _Weighing:
     return _Weighing(read_only(idf), options.sublinear_tf, _NORMS[options.norm])
 
 
-def _weigh_slice(batch: CodePoints, analyzer: _Analyzer, space: TermSpace, weigh: _Weighing) -> list[Rows]:
-    blocks = list(_blocks(batch))
-    work = _make_workspace(batch.offsets, len(space), analyzer)
-    buffer = _make_buffer(max((_occurrences(block, analyzer) for block in blocks), default=0), len(space))
-    given = (analyzer, space.vocabulary, weigh, work, buffer)
-    return [Rows(*_weigh_block(block.values, block.offsets, *given)) for block in blocks]
+def _weigh_slice(batch: CodePoints, tools: Sequence[_Tools], options: FeatureOptions, forms: Forms) -> list[Rows]:
+    blocks = list(_blocks(prepare(batch, options, forms)))
+    widths = [len(weighing.idf) for _, _, weighing in tools]
+    memory = [(_workspace(blocks, analyzer), _entries(blocks, analyzer)) for analyzer, _, _ in tools]
+    return [
+        side_by_side(
+            [Rows(_weigh_block(*block, tool, *room), *room[1]) for tool, room in zip(tools, memory, strict=True)],
+            widths,
+        )
+        for block in blocks
+    ]
 
 
 def _score_slice(
     batch: CodePoints,
-    spaces: Sequence[tuple[_Analyzer, Vocabulary, _Weighing, NDArray[np.float32]]],
+    tools: Sequence[_Tools],
+    options: FeatureOptions,
+    forms: Forms,
+    weights: NDArray[np.float32],
     bias: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    n_texts = len(batch.offsets) - 1
+    prepared = prepare(batch, options, forms)
+    n_texts = len(prepared.offsets) - 1
     scores, known_terms = np.tile(bias, (n_texts, 1)), np.zeros(n_texts, np.int64)
-    for analyzer, vocabulary, weigh, rows in spaces:
-        _score_block(batch.values, batch.offsets, analyzer, vocabulary, weigh, rows, scores, known_terms)
+    first_row = 0
+    for tool in tools:
+        rows = read_only(weights)[first_row : first_row + len(tool.weighing.idf)]
+        work = _workspace([prepared], tool.analyzer)
+        entries = _Entries(np.empty(len(work.columns), np.int32), np.empty(len(work.columns)))
+        _score_block(*prepared, tool, work, entries, rows, scores, known_terms)
+        first_row += len(rows)
     return scores, known_terms
 
 
@@ -484,47 +530,43 @@ def _mix(h: Any, c: Any) -> Any:
 
 
 @kernel
-def _never_zero(h: Any) -> Any:
-    return h if h != np.uint64(0) else np.uint64(1)
-
-
-@kernel
 def _hash_texts(values: Any, offsets: Any, seed: Any) -> Any:
     hashes = np.empty(len(offsets) - 1, np.uint64)
     for i in range(len(hashes)):
         h = seed
         for j in range(offsets[i], offsets[i + 1]):
             h = _mix(h, values[j])
-        hashes[i] = _never_zero(h)
+        hashes[i] = h
     return hashes
 
 
 @inlined
 def _find(slots: Any, h: Any) -> Any:
-    """The slot of a hash, or the empty one where it would stand."""
-    mask = len(slots) - 1
-    place = np.int64(h) & mask
-    while slots[place, 0] != h and slots[place, 0] != np.uint64(0):
-        place = (place + 1) & mask
+    """The place of a hash, or the empty one where it would stand."""
+    mask = np.uint64(len(slots) - 1)
+    place = h & mask
+    # What differs between a slot and its hash are the low bits only.
+    while slots[place] != np.uint64(0) and slots[place] ^ h > mask:
+        place = (place + np.uint64(1)) & mask
     return place
 
 
 @inlined
 def _column(slots: Any, h: Any) -> Any:
     """The column of a known hash, else -1."""
-    place = _find(slots, h)
-    return np.int64(slots[place, 1]) if slots[place, 0] == h else np.int64(-1)
+    return np.int64(slots[_find(slots, h)] & np.uint64(len(slots) - 1)) - 1
 
 
 @inlined
 def _add(vocabulary: Vocabulary, h: Any) -> Any:
     """The column of a hash, the next one if it is new."""
-    place = _find(vocabulary.slots, h)
-    if vocabulary.slots[place, 0] != h:
-        vocabulary.slots[place, 0] = h
-        vocabulary.slots[place, 1] = np.uint64(vocabulary.n_terms[0])
-        vocabulary.n_terms[0] += 1
-    return np.int64(vocabulary.slots[place, 1])
+    slots, n_terms = vocabulary.slots, vocabulary.n_terms
+    mask = np.uint64(len(slots) - 1)
+    place = _find(slots, h)
+    if slots[place] == np.uint64(0):
+        n_terms[0] += 1
+        slots[place] = (h & ~mask) | np.uint64(n_terms[0])
+    return np.int64(slots[place] & mask) - 1
 
 
 @kernel
@@ -541,24 +583,22 @@ def _columns_of(vocabulary: Vocabulary, hashes: Any) -> Any:
     return columns
 
 
-@kernel
-def _make_workspace(offsets: Any, n_terms: int, analyzer: _Analyzer) -> Any:
-    """Memory for the longest of some texts and a vocabulary of up to ``n_terms``."""
-    longest = 0
-    for i in range(len(offsets) - 1):
-        longest = max(longest, offsets[i + 1] - offsets[i])
+def _workspace(blocks: Sequence[CodePoints], analyzer: _Analyzer) -> _Workspace:
+    """Memory for the longest text of some blocks."""
+    longest = max((block.longest for block in blocks), default=0)
     n_most = longest * (analyzer.high - analyzer.low + 1)
+    begins, ends = np.empty((2, longest), np.int32)
+    firsts, lengths, columns = np.empty((3, n_most), np.int32)
     return _Workspace(
         make_scratch(longest),
-        np.empty(longest, np.int64),
-        np.empty(longest, np.int64),
+        begins,
+        ends,
         np.empty(longest, np.uint32),
         np.empty(n_most, np.uint64),
-        np.empty(n_most, np.int32),
-        np.empty(n_most, np.int32),
-        np.empty(n_most, np.int32),
-        np.empty(n_most, np.int64),
-        np.zeros(n_terms, np.int32),
+        firsts,
+        lengths,
+        columns,
+        _make_sorting(n_most),
     )
 
 
@@ -583,7 +623,7 @@ def _hash_words(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
             for j in range(begins[i + length - 1], ends[i + length - 1]):
                 h = _mix(h, text[j])
             if length >= low:
-                hashes[n], firsts[n], lengths[n] = _never_zero(h), i, length
+                hashes[n], firsts[n], lengths[n] = h, i, length
                 n += 1
     return n
 
@@ -600,7 +640,7 @@ def _hash_characters(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
         for length in range(1, min(high, n_characters - i) + 1):
             h = _mix(h, folded[i + length - 1])
             if length >= low:
-                hashes[n], firsts[n], lengths[n] = _never_zero(h), i, length
+                hashes[n], firsts[n], lengths[n] = h, i, length
                 n += 1
     return n
 
@@ -611,7 +651,7 @@ def _split_words(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
     n_tokens = segment(text, analyzer.lexicon, analyzer.hmm, work.scratch, work.ends)
     begins, ends = work.begins, work.ends
     any_stop_words = analyzer.stop_words.n_terms[0] > 0
-    begin = np.int64(0)
+    begin = np.int32(0)
     kept = 0
     for i in range(n_tokens):
         end = ends[i]
@@ -627,7 +667,7 @@ def _is_stop_word(text: Any, begin: Any, end: Any, slots: Any) -> Any:
     h = _WORD_SEED
     for j in range(begin, end):
         h = _mix(h, text[j])
-    return _column(slots, _never_zero(h)) >= 0
+    return _column(slots, h) >= 0
 
 
 @inlined
@@ -659,55 +699,86 @@ def _is_space(c: Any) -> Any:
 
 
 @inlined
-def _tally_known(n_occurrences: int, vocabulary: Vocabulary, work: _Workspace) -> int:
-    """Count the occurrences of known terms. Returns how many distinct ones there are."""
-    columns, entries, entry_of = work.columns, work.entries, work.entry_of
-    _look_up(n_occurrences, vocabulary.slots, work.hashes, columns)
+def _known_columns(n_occurrences: int, slots: Any, work: _Workspace) -> int:
+    """Look up all occurrences; returns how many are known.
+
+    All columns before anything is counted: misses of the cache overlap where nothing waits for them.
+    """
+    hashes, columns = work.hashes, work.columns
     n = 0
     for k in range(n_occurrences):
-        if columns[k] >= 0:
-            n = _count(entries, entry_of, n, columns[k])
+        column = _column(slots, hashes[k])
+        columns[n] = column
+        n += column >= 0
     return n
 
 
 @inlined
-def _look_up(n_occurrences: int, slots: Any, hashes: Any, columns: Any) -> None:
-    """All columns before anything is counted: misses of the cache overlap where nothing waits for them."""
+def _all_columns(
+    text: Any,
+    n_occurrences: int,
+    analyzer: _Analyzer,
+    vocabulary: Vocabulary,
+    hashes: Any,
+    names: Names,
+    work: _Workspace,
+    columns: Any,
+    filled: int,
+) -> None:
+    """Look up all occurrences; a new term gets the next column and leaves its hash and its name."""
+    found = work.hashes
     for k in range(n_occurrences):
-        columns[k] = _column(slots, hashes[k])
-
-
-@inlined
-def _tally_all(
-    text: Any, n_occurrences: int, analyzer: _Analyzer, vocabulary: Vocabulary, hashes: Any, names: Names, work: Any
-) -> int:
-    """Count all occurrences; a new term gets the next column and leaves its hash and its name."""
-    columns, entries, entry_of = work.columns, work.entries, work.entry_of
-    _look_up(n_occurrences, vocabulary.slots, work.hashes, columns)
-    n = 0
+        columns[filled + k] = _column(vocabulary.slots, found[k])
     for k in range(n_occurrences):
-        column = np.int64(columns[k])
-        if column < 0:
+        if columns[filled + k] < 0:
             n_terms = vocabulary.n_terms[0]
-            column = _add(vocabulary, work.hashes[k])
+            column = _add(vocabulary, found[k])
+            columns[filled + k] = column
             if column == n_terms:  # else this very text has brought it already
-                hashes[column] = work.hashes[k]
+                hashes[column] = found[k]
                 end = _write_name(text, work.firsts[k], work.lengths[k], analyzer, column, names, work)
                 names.offsets[column + 1] = end
-        n = _count(entries, entry_of, n, column)
-    return n
 
 
 @inlined
-def _count(entries: Any, entry_of: Any, n: int, column: Any) -> int:
-    """Count one occurrence of a column; returns how many distinct ones there are now."""
-    place = entry_of[column]
-    if place < n and entries[place] >> 32 == column:
-        entries[place] += 1
-        return n
-    entries[n] = np.int64(column) << 32 | 1
-    entry_of[column] = n
-    return n + 1
+def _sort(columns: Any, n: int, n_columns: int, starts: Any, ascending: Any) -> None:
+    """Put columns into ascending order: dealt into about as many buckets as there are columns, each of which holds
+    few, and the few by insertion."""
+    shift = 0
+    while n_columns >> shift > n:
+        shift += 1
+    n_buckets = (n_columns >> shift) + 1
+    starts[: n_buckets + 1] = 0
+    for k in range(n):
+        starts[(columns[k] >> shift) + 1] += 1
+    for bucket in range(n_buckets):
+        starts[bucket + 1] += starts[bucket]
+    for k in range(n):
+        bucket = columns[k] >> shift
+        ascending[starts[bucket]] = columns[k]
+        starts[bucket] += 1
+    for k in range(1, n):
+        column = ascending[k]
+        place = k
+        while place > 0 and ascending[place - 1] > column:
+            ascending[place] = ascending[place - 1]
+            place -= 1
+        ascending[place] = column
+
+
+@inlined
+def _tally(columns: Any, n: int, n_columns: int, work: _Sorting, entries: _Entries, filled: int) -> int:
+    """Write how often each of ``n`` columns occurs behind the entries that are there; returns where they end."""
+    ascending, indices, counts = work.ascending, entries.indices, entries.values
+    _sort(columns, n, n_columns, work.starts, ascending)
+    last = -1
+    for k in range(n):
+        if ascending[k] != last:
+            last = ascending[k]
+            indices[filled], counts[filled] = last, 0.0
+            filled += 1
+        counts[filled - 1] += 1.0
+    return filled
 
 
 @kernel
@@ -750,136 +821,114 @@ def _write_utf8(data: Any, place: int, character: Any) -> int:
 
 
 @kernel
-def _count_block(
-    values: Any, offsets: Any, analyzer: _Analyzer, vocabulary: Vocabulary, hashes: Any, names: Names
+def _find_terms(
+    values: Any,
+    offsets: Any,
+    analyzer: _Analyzer,
+    vocabulary: Vocabulary,
+    hashes: Any,
+    names: Names,
+    work: _Workspace,
+    columns: Any,
 ) -> Any:
-    """Count the terms of texts, columns in the order of first sight."""
-    n_texts = len(offsets) - 1
-    n_most = (offsets[n_texts] - offsets[0]) * (analyzer.high - analyzer.low + 1)
-    work = _make_workspace(offsets, vocabulary.n_terms[0] + n_most, analyzer)
-    indptr, indices, counts = np.zeros(n_texts + 1, np.int64), np.empty(n_most, np.int32), np.empty(n_most)
-    filled = 0
-    for i in range(n_texts):
+    """Write the term of every occurrence in texts, numbered in the order of first sight. Returns indptr."""
+    values, offsets, analyzer, vocabulary = borrowed((values, offsets, analyzer, vocabulary))
+    hashes, names, work, columns = borrowed((hashes, names, work, columns))
+    indptr = np.zeros(len(offsets), np.int64)
+    for i in range(len(offsets) - 1):
         text = values[offsets[i] : offsets[i + 1]]
-        n = _tally_all(text, _hash_terms(text, analyzer, work), analyzer, vocabulary, hashes, names, work)
-        for k in range(n):
-            indices[filled + k] = work.entries[k] >> 32
-            counts[filled + k] = work.entries[k] & 0xFFFFFFFF
-        filled += n
-        indptr[i + 1] = filled
-    return indptr, indices[:filled].copy(), counts[:filled].copy()
+        n = _hash_terms(text, analyzer, work)
+        _all_columns(text, n, analyzer, vocabulary, hashes, names, work, columns, indptr[i])
+        indptr[i + 1] = indptr[i] + n
+    return indptr
 
 
-@inlined
-def _weigh_entries(entries: Any, n: int, weigh: _Weighing, weights: Any) -> None:
-    """Term frequency times idf, scaled per text: scikit-learn's ``TfidfTransformer``."""
-    size = 0.0
-    for k in range(n):
-        count = float(entries[k] & 0xFFFFFFFF)
-        if weigh.sublinear:
-            count = np.log(count) + 1.0
-        weight = count * weigh.idf[entries[k] >> 32]
-        weights[k] = weight
-        size += abs(weight) if weigh.norm == 1 else weight * weight
-    if weigh.norm != 0 and n > 0:
-        scale = size if weigh.norm == 1 else np.sqrt(size)
+@kernel
+def _tally_block(
+    offsets: Any,
+    occurrences: Any,
+    position: Any,
+    n_columns: int,
+    columns: Any,
+    sorting: _Sorting,
+    entries: _Entries,
+) -> Any:
+    """Count the occurrences in each text into ``entries``, terms by their new numbers. Returns indptr."""
+    offsets, occurrences, position = borrowed((offsets, occurrences, position))
+    columns, sorting, entries = borrowed((columns, sorting, entries))
+    indptr = np.zeros(len(offsets), np.int64)
+    for i in range(len(offsets) - 1):
+        n = offsets[i + 1] - offsets[i]
         for k in range(n):
-            weights[k] /= scale
+            columns[k] = position[occurrences[offsets[i] + k]]
+        indptr[i + 1] = _tally(columns, n, n_columns, sorting, entries, indptr[i])
+    return indptr
 
 
 @kernel
 def _weigh_block(
     values: Any,
     offsets: Any,
-    analyzer: _Analyzer,
-    vocabulary: Vocabulary,
-    weigh: _Weighing,
+    tools: _Tools,
     work: _Workspace,
-    buffer: _Buffer,
+    entries: _Entries,
 ) -> Any:
-    """Weights of the known terms of texts."""
-    n_texts = len(offsets) - 1
-    indptr, indices, counts = np.zeros(n_texts + 1, np.int64), buffer.indices, buffer.values
-    filled = 0
-    for i in range(n_texts):
-        n = _tally_known(_hash_terms(values[offsets[i] : offsets[i + 1]], analyzer, work), vocabulary, work)
-        for k in range(n):
-            indices[filled + k] = work.entries[k] >> 32
-            counts[filled + k] = work.entries[k] & 0xFFFFFFFF
-        filled += n
-        indptr[i + 1] = filled
-    columns, weights = _sort_rows(indptr, indices, counts, buffer)
-    _weigh_rows(indptr, columns, weights, weigh)
-    return indptr, columns, weights
+    """Weigh the known terms of texts into ``entries``. Returns indptr."""
+    values, offsets, tools, work, entries = borrowed((values, offsets, tools, work, entries))
+    analyzer, vocabulary, weighing = tools
+    indptr = np.zeros(len(offsets), np.int64)
+    for i in range(len(offsets) - 1):
+        n = _hash_terms(values[offsets[i] : offsets[i + 1]], analyzer, work)
+        n = _known_columns(n, vocabulary.slots, work)
+        indptr[i + 1] = _tally(work.columns, n, len(weighing.idf), work.sorting, entries, indptr[i])
+        _weigh_row(entries.indices, entries.values, indptr[i], indptr[i + 1], weighing)
+    return indptr
 
 
-@kernel
-def _weigh_rows(indptr: Any, indices: Any, values: Any, weigh: _Weighing) -> None:
-    """Turn counts into weights, in place: term frequency times idf, scaled per text (``TfidfTransformer``)."""
-    idf, sublinear, norm = weigh.idf, weigh.sublinear, weigh.norm
-    for row in range(len(indptr) - 1):
-        size = 0.0
-        for entry in range(indptr[row], indptr[row + 1]):
-            weight = (np.log(values[entry]) + 1.0 if sublinear else values[entry]) * idf[indices[entry]]
-            values[entry] = weight
-            size += abs(weight) if norm == 1 else weight * weight
-        if norm != 0 and size > 0:
-            scale = size if norm == 1 else np.sqrt(size)
-            for entry in range(indptr[row], indptr[row + 1]):
-                values[entry] /= scale
-
-
-@kernel
-def _sort_rows(indptr: Any, indices: Any, values: Any, buffer: _Buffer) -> Any:
-    """Put each row's entries into ascending order: dealt out by column, then gathered by row, in two passes."""
-    n = indptr[-1]
-    rows, columns, dealt, starts = buffer.rows, buffer.columns, buffer.dealt, buffer.starts
-    starts[:] = 0
-    for entry in range(n):
-        starts[indices[entry] + 1] += 1
-    for column in range(len(starts) - 1):
-        starts[column + 1] += starts[column]
-    for row in range(len(indptr) - 1):
-        for entry in range(indptr[row], indptr[row + 1]):
-            column = indices[entry]
-            place = starts[column]
-            rows[place], columns[place], dealt[place] = row, column, values[entry]
-            starts[column] = place + 1
-    following = indptr[:-1].copy()
-    sorted_indices, sorted_values = np.empty(n, np.int32), np.empty(n)
-    for entry in range(n):
-        place = following[rows[entry]]
-        sorted_indices[place], sorted_values[place] = columns[entry], dealt[entry]
-        following[rows[entry]] = place + 1
-    return sorted_indices, sorted_values
+@inlined
+def _weigh_row(indices: Any, values: Any, begin: int, end: int, weighing: _Weighing) -> None:
+    """Turn a text's counts into weights: term frequency times idf, scaled (scikit-learn's ``TfidfTransformer``)."""
+    idf, sublinear, norm = weighing.idf, weighing.sublinear, weighing.norm
+    size = 0.0
+    for entry in range(begin, end):
+        weight = (np.log(values[entry]) + 1.0 if sublinear else values[entry]) * idf[indices[entry]]
+        values[entry] = weight
+        size += abs(weight) if norm == 1 else weight * weight
+    if norm != 0 and size > 0:
+        scale = size if norm == 1 else np.sqrt(size)
+        for entry in range(begin, end):
+            values[entry] /= scale
 
 
 @kernel
 def _score_block(
     values: Any,
     offsets: Any,
-    analyzer: _Analyzer,
-    vocabulary: Vocabulary,
-    weigh: _Weighing,
+    tools: _Tools,
+    work: _Workspace,
+    entries: _Entries,
     rows: Any,
     scores: Any,
     known_terms: Any,
 ) -> None:
     """Add one space's part to the scores of texts."""
-    work = _make_workspace(offsets, len(weigh.idf), analyzer)
-    weights = np.empty(len(work.entries))
+    values, offsets, tools, work, entries = borrowed((values, offsets, tools, work, entries))
+    rows, scores = borrowed((rows, scores))
+    analyzer, vocabulary, weighing = tools
     for i in range(len(offsets) - 1):
-        n = _tally_known(_hash_terms(values[offsets[i] : offsets[i + 1]], analyzer, work), vocabulary, work)
-        _weigh_entries(work.entries, n, weigh, weights)
+        n = _hash_terms(values[offsets[i] : offsets[i + 1]], analyzer, work)
+        n = _known_columns(n, vocabulary.slots, work)
+        n = _tally(work.columns, n, len(weighing.idf), work.sorting, entries, 0)
+        _weigh_row(entries.indices, entries.values, 0, n, weighing)
         for k in range(n):
-            row = work.entries[k] >> 32
+            column, weight = entries.indices[k], entries.values[k]
             for topic in range(rows.shape[1]):
-                scores[i, topic] += weights[k] * rows[row, topic]
+                scores[i, topic] += weight * rows[column, topic]
         known_terms[i] += n
 
 
 @kernel
-def _weigh_known(indptr: Any, indices: Any, counts: Any, position: Any, weigh: _Weighing) -> Any:
+def _weigh_known(indptr: Any, indices: Any, counts: Any, position: Any, weighing: _Weighing) -> Any:
     """Weights of counted terms; ``position`` is each one's column, ascending as they are, or -1."""
     new_indptr = np.zeros_like(indptr)
     new_indices, weights = np.empty(len(indices), np.int32), np.empty(len(indices))
@@ -891,31 +940,18 @@ def _weigh_known(indptr: Any, indices: Any, counts: Any, position: Any, weigh: _
                 new_indices[filled], weights[filled] = column, counts[entry]
                 filled += 1
         new_indptr[row + 1] = filled
-    new_indices, weights = new_indices[:filled].copy(), weights[:filled].copy()
-    _weigh_rows(new_indptr, new_indices, weights, weigh)
-    return new_indptr, new_indices, weights
+        _weigh_row(new_indices, weights, new_indptr[row], filled, weighing)
+    return new_indptr, new_indices[:filled], weights[:filled]
 
 
 @kernel
-def _move_columns(indptr: Any, indices: Any, counts: Any, position: Any, buffer: _Buffer) -> Any:
-    """Give each column its new number, and put each row's entries into ascending order."""
-    for entry in range(len(indices)):
-        buffer.indices[entry] = position[indices[entry]]
-    return _sort_rows(indptr, buffer.indices, counts, buffer)
-
-
-@kernel
-def _side_by_side(
-    indptr: Any, indices: Any, values: Any, other_indptr: Any, other_indices: Any, other_values: Any, width: int
-) -> Any:
-    joined = indptr + other_indptr
-    columns, entries = np.empty(joined[-1], np.int32), np.empty(joined[-1])
-    for i in range(len(indptr) - 1):
-        filled = joined[i]
-        for entry in range(indptr[i], indptr[i + 1]):
-            columns[filled], entries[filled] = indices[entry], values[entry]
-            filled += 1
-        for entry in range(other_indptr[i], other_indptr[i + 1]):
-            columns[filled], entries[filled] = other_indices[entry] + width, other_values[entry]
-            filled += 1
-    return joined, columns, entries
+def _append_to_rows(
+    indptr: Any, indices: Any, values: Any, first_column: int, filled: Any, into_indices: Any, into_values: Any
+) -> None:
+    """Copy each row's entries to where that row of a wider matrix is filled to, columns moved to the right."""
+    for row in range(len(indptr) - 1):
+        place = filled[row]
+        for entry in range(indptr[row], indptr[row + 1]):
+            into_indices[place], into_values[place] = indices[entry] + first_column, values[entry]
+            place += 1
+        filled[row] = place

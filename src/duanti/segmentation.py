@@ -12,15 +12,20 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from duanti.compilation import announce, code_folder, inlined, kernel
+from duanti.compilation import announce, borrowed, code_folder, inlined, kernel
+from duanti.errors import DataError
 from duanti.lexicon import HAN_FIRST, HAN_LAST, Lexicon, load_lexicon, read_only
 
+# A batch of texts: strings, or an Arrow array of strings of any kind.
+Texts: TypeAlias = Sequence[str] | pa.Array | pa.ChunkedArray
+_Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 # Below this many code points a second thread costs more than it saves.
@@ -35,13 +40,49 @@ class CodePoints(NamedTuple):
     offsets: NDArray[np.int64]
 
     @classmethod
-    def of(cls, texts: Sequence[str]) -> CodePoints:
-        """Lay texts out; lone surrogates, which no file can hold, stay as they are."""
+    def of(cls, texts: Texts) -> CodePoints:
+        """Lay texts out; lone surrogates, which no file can hold, stay as they are, and null is an empty text.
+
+        Raises
+        ------
+        DataError
+            when an Arrow array holds no strings, or bytes that are not UTF-8
+        """
         if isinstance(texts, pa.Array | pa.ChunkedArray):
-            texts = texts.to_pylist()
+            return cls.of_arrow(texts)
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
         data = "".join(texts).encode("utf-32-le", "surrogatepass")
         return cls(np.frombuffer(data, dtype="<u4"), read_only(np.concatenate(([0], np.cumsum(lengths)))))
+
+    @classmethod
+    def of_arrow(cls, array: pa.Array | pa.ChunkedArray) -> CodePoints:
+        """Lay out an array of strings of any of Arrow's kinds, without an object for each."""
+        kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
+        if kind not in (pa.string(), pa.large_string(), pa.string_view(), pa.null()):
+            raise DataError(f"an Arrow array of {array.type} where texts are expected. Cast it to strings.")
+        try:
+            array.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise DataError(f"an Arrow array of texts is damaged: {error}. Write it as UTF-8.") from None
+        array = pc.fill_null(array.cast(pa.large_string()), "")
+        if isinstance(array, pa.ChunkedArray):
+            array = array.combine_chunks()
+        _, offsets, data = array.buffers()
+        first = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+        values, offsets = _decode_utf8(np.frombuffer(data or b"", np.uint8), first)
+        return cls(read_only(values), read_only(offsets))
+
+    def texts(self) -> list[str]:
+        """The texts as strings."""
+        return [
+            self.values[begin:end].tobytes().decode("utf-32-le", "surrogatepass")
+            for begin, end in pairwise(self.offsets.tolist())
+        ]
+
+    @property
+    def longest(self) -> int:
+        """Code points of the longest text."""
+        return int(np.diff(self.offsets).max(initial=0))
 
     def slice(self, first: int, last: int) -> CodePoints:
         """Texts ``first`` to ``last``, half open, without copying."""
@@ -75,9 +116,11 @@ class Segmenter:
         """Return the tokens of one text, in order; joined they are the text."""
         return self.cut_all([text])[0]
 
-    def cut_all(self, texts: Sequence[str]) -> list[list[str]]:
+    def cut_all(self, texts: Texts) -> list[list[str]]:
         """Return the tokens of each text, in order."""
         batch = CodePoints.of(texts)
+        if not isinstance(texts, Sequence):
+            texts = batch.texts()
         tokens: list[list[str]] = []
         for part, (ends, offsets) in in_slices(batch, self.boundaries, self.n_jobs):
             for number, text in enumerate(texts[part]):
@@ -85,12 +128,14 @@ class Segmenter:
                 tokens.append([text[a:b] for a, b in zip([0, *bounds[:-1]], bounds, strict=True)] if bounds else [])
         return tokens
 
-    def boundaries(self, batch: CodePoints) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def boundaries(self, batch: CodePoints) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return where the tokens of each text end, counted from its beginning, and which are whose (n_texts + 1)."""
         announce("compiling kernels (half a minute)", code_folder())
         lexicon = load_lexicon(self.user_words)
-        ends, offsets = _segment_texts(batch.values, batch.offsets, lexicon, self.hmm)
-        return ends, offsets
+        ends = np.empty(batch.offsets[-1] - batch.offsets[0], np.int32)
+        offsets = np.empty_like(batch.offsets)
+        _segment_texts(*batch, lexicon, self.hmm, make_scratch(batch.longest), ends, offsets)
+        return ends[: offsets[-1]], offsets  # what lies behind was never touched, and takes no memory
 
 
 def in_slices(
@@ -106,10 +151,17 @@ def in_slices(
     # Cut where the code points are even, not the texts: one of them may be a book.
     targets = np.linspace(batch.offsets[0], batch.offsets[-1], n_threads + 1)
     cuts = [*np.searchsorted(batch.offsets[:-1], targets[:-1]).tolist(), len(batch.offsets) - 1]
-    with ThreadPoolExecutor(n_threads) as pool:
-        results = pool.map(work, [batch.slice(first, last) for first, last in pairwise(cuts)])
-        for (first, last), result in zip(pairwise(cuts), results, strict=True):
-            yield slice(first, last), result
+    results = in_threads(work, [batch.slice(first, last) for first, last in pairwise(cuts)])
+    for (first, last), result in zip(pairwise(cuts), results, strict=True):
+        yield slice(first, last), result
+
+
+def in_threads(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+    """Do ``work`` on each item, all at once."""
+    if len(items) <= 1:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(len(items)) as pool:
+        return list(pool.map(work, items))
 
 
 def available_cores() -> int:
@@ -124,38 +176,62 @@ class Scratch(NamedTuple):
 
     codes: NDArray[np.uint16]  # trie codes of the text
     best_score: NDArray[np.float64]
-    best_end: NDArray[np.int64]
+    best_end: NDArray[np.int32]
     came_from: NDArray[np.uint8]
-    states: NDArray[np.int8]
+    states: NDArray[np.uint8]
 
 
 @kernel
-def make_scratch(longest: int) -> Any:
+def _decode_utf8(data: Any, offsets: Any) -> Any:
+    """Code points of valid UTF-8, and where each text's begin and end."""
+    starts = np.zeros(len(offsets), np.int64)
+    n = 0
+    for i in range(len(offsets) - 1):
+        for place in range(offsets[i], offsets[i + 1]):
+            n += data[place] & 0xC0 != 0x80
+        starts[i + 1] = n
+    values = np.empty(n, np.uint32)
+    place = offsets[0]
+    for k in range(n):
+        c = np.uint32(data[place])
+        if c < 0x80:
+            place += 1
+        elif c < 0xE0:
+            c = (c & 0x1F) << 6 | data[place + 1] & 0x3F
+            place += 2
+        elif c < 0xF0:
+            c = (c & 0x0F) << 12 | (data[place + 1] & 0x3F) << 6 | data[place + 2] & 0x3F
+            place += 3
+        else:
+            c = (c & 0x07) << 12 | (data[place + 1] & 0x3F) << 6 | data[place + 2] & 0x3F
+            c = c << 6 | data[place + 3] & 0x3F
+            place += 4
+        values[k] = c
+    return values, starts
+
+
+def make_scratch(longest: int) -> Scratch:
     """Return the memory that texts of up to ``longest`` code points need."""
     return Scratch(
         np.empty(longest, np.uint16),
         np.empty(longest + 1, np.float64),
-        np.empty(longest + 1, np.int64),
+        np.empty(longest + 1, np.int32),
         np.empty(longest + 1, np.uint8),
         np.empty(longest + 1, np.uint8),
     )
 
 
 @kernel
-def _segment_texts(values: Any, offsets: Any, lexicon: Lexicon, hmm: bool) -> Any:
-    """Segment texts one after the other. Returns the ends of their tokens and each text's share of them."""
-    n_texts = len(offsets) - 1
-    ends = np.empty(offsets[n_texts] - offsets[0], np.int64)
-    token_offsets = np.zeros(n_texts + 1, np.int64)
-    longest = 0
-    for i in range(n_texts):
-        longest = max(longest, offsets[i + 1] - offsets[i])
-    scratch = make_scratch(longest)
-    filled = 0
-    for i in range(n_texts):
-        filled += segment(values[offsets[i] : offsets[i + 1]], lexicon, hmm, scratch, ends[filled:])
-        token_offsets[i + 1] = filled
-    return ends[:filled].copy(), token_offsets
+def _segment_texts(
+    values: Any, offsets: Any, lexicon: Lexicon, hmm: bool, scratch: Scratch, ends: Any, token_offsets: Any
+) -> None:
+    """Segment texts one after the other: the ends of their tokens, and each text's share of them."""
+    values, offsets, lexicon, scratch, ends = borrowed((values, offsets, lexicon, scratch, ends))
+    token_offsets[0] = 0
+    for i in range(len(offsets) - 1):
+        filled = token_offsets[i]
+        text = values[offsets[i] : offsets[i + 1]]
+        token_offsets[i + 1] = filled + segment(text, lexicon, hmm, scratch, ends[filled:])
 
 
 @inlined

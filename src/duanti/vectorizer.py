@@ -11,6 +11,7 @@ from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -24,10 +25,10 @@ from duanti.features import (
     count_terms,
     learn_space,
     load_tables,
-    side_by_side,
     weigh_counts,
     weigh_texts,
 )
+from duanti.segmentation import Texts
 
 
 class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -104,23 +105,23 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.dtype = dtype
         self.n_jobs = n_jobs
 
-    def fit(self, texts: Sequence[str], y: object = None) -> TermVectorizer:
+    def fit(self, texts: Texts, y: object = None) -> TermVectorizer:
         """Learn the known terms and their weights. Returns self."""
         return self.fit_counts(self.count(texts))
 
-    def fit_transform(self, texts: Sequence[str], y: object = None) -> sparse.csr_matrix:
+    def fit_transform(self, texts: Texts, y: object = None) -> sparse.csr_matrix:
         """Learn from texts and return their matrix, counting the terms once."""
         counts = self.count(texts)
         return self.fit_counts(counts).transform_counts(counts)
 
-    def transform(self, texts: Sequence[str]) -> sparse.csr_matrix:
+    def transform(self, texts: Texts) -> sparse.csr_matrix:
         """Return the matrix of some texts, (n_texts, n_terms); unknown terms are passed over."""
         check_is_fitted(self)
         return self._matrix(
             weigh_texts(_checked(texts), self.spaces_, self.options, load_tables(self.options), self.n_jobs)
         )
 
-    def count(self, texts: Sequence[str]) -> list[TermCounts]:
+    def count(self, texts: Texts) -> list[TermCounts]:
         """Count all terms of some texts, so that several fits on parts of them need not segment again."""
         self._validate()
         return count_terms(_checked(texts), self.options, load_tables(self.options), self.n_jobs)
@@ -136,8 +137,7 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def transform_counts(self, counts: Sequence[TermCounts]) -> sparse.csr_matrix:
         """Return the matrix of texts whose terms are already counted."""
         check_is_fitted(self)
-        pairs = zip(counts, self.spaces_, strict=True)
-        return self._matrix([weigh_counts(part, space, self.options) for part, space in pairs])
+        return self._matrix(weigh_counts(counts, self.spaces_, self.options))
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Return the columns' names: ``words__TERM`` and ``characters__TERM``, as a ``FeatureUnion`` would."""
@@ -180,18 +180,26 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if self.norm not in ("l1", "l2", None):
             raise ValueError(f"norm={self.norm!r}: use 'l1', 'l2' or None.")
 
-    def _matrix(self, parts: Sequence[Rows]) -> sparse.csr_matrix:
-        widths = [len(space) for space in self.spaces_]
-        rows = side_by_side(parts, widths)
-        shape = (len(rows.indptr) - 1, sum(widths))
+    def _matrix(self, rows: Rows) -> sparse.csr_matrix:
+        shape = (len(rows.indptr) - 1, sum(map(len, self.spaces_)))
         index = np.int32 if max(len(rows.indices), shape[1]) < 2**31 else np.int64
-        entries = (rows.values.astype(self.dtype), rows.indices.astype(index), rows.indptr.astype(index))
-        return sparse.csr_matrix(entries, shape=shape)
+        return sparse.csr_matrix(
+            (
+                rows.values.astype(self.dtype, copy=False),
+                rows.indices.astype(index, copy=False),
+                rows.indptr.astype(index, copy=False),
+            ),
+            shape=shape,
+        )
 
 
-def _checked(texts: Any) -> list[str]:
+def _checked(texts: Any) -> Texts:
     if isinstance(texts, str):
         raise ValueError("a single string where a sequence of texts is expected. Put it in a list.")
+    if isinstance(texts, pa.Array | pa.ChunkedArray):
+        if texts.null_count:
+            raise ValueError(f"text {texts.is_null().index(True).as_py()} is null, not a string.")
+        return texts
     checked = list(texts)
     for number, text in enumerate(checked):
         if not isinstance(text, str):
