@@ -5,6 +5,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,19 @@ def test_other_packages_keep_their_own_cache(tmp_path: Path) -> None:
     (package / "stranger.py").write_text("import numba\n\n\n@numba.njit(cache=True)\ndef f(x):\n    return x\n")
     code = "import duanti.outer, stranger; stranger.f(1); print(stranger.f._cache._cache_path)"
     assert run(package, code, XDG_CACHE_HOME=str(tmp_path / "cache")) == [str(package / "__pycache__")]
+
+
+def test_folders_that_nobody_used_for_a_month_go_when_a_new_one_comes(tmp_path: Path) -> None:
+    package, code = copy_of_the_package(tmp_path / "one"), tmp_path / "cache" / "duanti" / "code"
+    for name, age in (("old", 40), ("young", 20)):
+        (code / name).mkdir(parents=True)
+        os.utime(code / name, (time.time() - age * 24 * 3600,) * 2)
+    run(package, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    used = {path.name for path in code.iterdir()} - {"young"}
+    assert len(used) == 1
+    (own,) = used
+    assert own != "old"
+    assert (code / "young").exists()
+    os.utime(code / own, (time.time() - 40 * 24 * 3600,) * 2)
+    run(package, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert time.time() - (code / own).stat().st_mtime < 3600

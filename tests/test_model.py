@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from joblib import Parallel, delayed
 
 from duanti import Corpus, TermVectorizer, TopicModel
 from duanti.model import NO_TOPIC
@@ -53,6 +54,15 @@ def test_threads_may_share_a_model(small_model: TopicModel, small_corpus: Corpus
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(small_model.predict, [small_corpus.texts] * 16))
     assert all(result == expected for result in results)
+
+
+def test_forked_and_spawned_workers_give_what_one_thread_gives(small_model: TopicModel, small_corpus: Corpus) -> None:
+    texts = small_corpus.texts * 3000  # enough for threads of its own in every process
+    expected = small_model.scores(texts)
+    for backend in ("multiprocessing", "loky", "threading"):
+        workers = Parallel(n_jobs=2, backend=backend, timeout=240)
+        for scores in workers(delayed(small_model.scores)(texts) for _ in range(4)):
+            np.testing.assert_array_equal(scores, expected)
 
 
 def test_no_texts_give_no_rows(small_model: TopicModel) -> None:

@@ -7,11 +7,13 @@ from functools import cache
 from pathlib import Path
 
 import jieba
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from duanti import Segmenter, read_corpus, segmentation
+from duanti import DataError, Segmenter, read_corpus, segmentation
+from duanti.segmentation import CodePoints
 
 STARTER = Path(__file__).parents[1] / "data" / "starter" / "test.jsonl"
 USER_WORDS = ("大走访", "段题", "爱民实践活动", "C++语言")
@@ -107,6 +109,54 @@ def test_the_number_of_threads_never_changes_tokens(monkeypatch: pytest.MonkeyPa
     assert alone == [oracle(USER_WORDS).lcut(text) for text in TEXTS]
     for n_jobs in (2, 3, None):
         assert Segmenter(user_words=USER_WORDS, n_jobs=n_jobs).cut_all(TEXTS) == alone
+
+
+ARROW = pa.array([text if text else None for text in TEXTS])
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        ARROW,
+        ARROW.cast(pa.large_string()),
+        ARROW.cast(pa.string_view()),
+        ARROW.dictionary_encode(),
+        pa.concat_arrays([pa.array(["前", "𠮷"]), ARROW, pa.array(["后"])]).slice(2, len(ARROW)),
+        pa.chunked_array([ARROW[:3], ARROW[3:3], ARROW[3:]]),
+        pa.chunked_array([ARROW[:3], ARROW[3:]]).dictionary_encode(),
+    ],
+    ids=["string", "large", "view", "dictionary", "sliced", "chunked", "chunked dictionary"],
+)
+def test_arrow_arrays_of_any_kind_are_texts(array: pa.Array | pa.ChunkedArray) -> None:
+    assert Segmenter().cut_all(array) == [oracle().lcut(text) for text in TEXTS]
+
+
+@settings(deadline=None)
+@given(st.lists(st.text() | st.none()))
+def test_code_points_of_an_array_are_those_of_its_strings(texts: list[str | None]) -> None:
+    ours, expected = CodePoints.of(pa.array(texts, pa.string())), CodePoints.of([text or "" for text in texts])
+    assert ours.values.tolist() == expected.values.tolist()
+    assert ours.offsets.tolist() == expected.offsets.tolist()
+    assert ours.texts() == [text or "" for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("array", "told"),
+    [
+        (pa.array([1, 2]), "an Arrow array of int64 where texts are expected. Cast it to strings."),
+        (pa.array([b"a"]), "an Arrow array of binary where texts are expected. Cast it to strings."),
+        (pa.array([1]).dictionary_encode(), "an Arrow array of dictionary<values=int64"),
+        (pa.array([b"ok", b"\xe4\xb8"]).view(pa.string()), "an Arrow array of texts is damaged: Invalid UTF8"),
+    ],
+)
+def test_arrow_arrays_that_hold_no_texts_are_told(array: pa.Array, told: str) -> None:
+    with pytest.raises(DataError) as fault:
+        Segmenter().cut_all(array)
+    assert str(fault.value).startswith(told)
+
+
+def test_an_array_of_nulls_is_empty_texts() -> None:
+    assert Segmenter().cut_all(pa.nulls(3)) == [[], [], []]
 
 
 def test_no_texts_have_no_tokens() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jieba
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -304,3 +305,25 @@ def test_real_headlines_have_scikit_learns_matrix(corpora: Path) -> None:
     assert_equal(
         TermVectorizer(**parameters).fit_transform(headlines), reference(**parameters).fit_transform(headlines)
     )
+
+
+def test_arrow_arrays_give_the_matrix_of_their_strings(texts: list[str]) -> None:
+    vectorizer = TermVectorizer()
+    expected = vectorizer.fit_transform(texts)
+    array = pa.chunked_array([texts[:50], texts[50:]])
+    assert_equal(vectorizer.transform(array), expected, 0)
+    assert_equal(TermVectorizer().fit_transform(array), expected, 0)
+
+
+def test_a_null_in_an_array_is_told() -> None:
+    with pytest.raises(ValueError, match="text 1 is null, not a string"):
+        TermVectorizer().fit(pa.array(["股市", None]))
+
+
+@pytest.mark.slow
+def test_the_matrix_of_a_whole_real_corpus_is_scikit_learns(corpora: Path) -> None:
+    headlines = read_corpus(corpora / "thucnews" / "train.jsonl.gz").texts
+    assert len(headlines) > 50_000
+    theirs, ours = reference(), TermVectorizer()
+    assert_equal(ours.fit_transform(headlines), theirs.fit_transform(headlines))
+    assert list(ours.get_feature_names_out()) == list(theirs.get_feature_names_out())

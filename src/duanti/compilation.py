@@ -17,7 +17,9 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -27,6 +29,7 @@ from numba.core.caching import CacheImpl, _CacheLocator
 from numba.extending import intrinsic
 
 _PACKAGE = Path(__file__).parent
+_A_MONTH = 30 * 24 * 3600  # seconds
 _Value = TypeVar("_Value")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -109,10 +112,25 @@ def announce(what: str, folder: Path | None) -> None:
         print(f"duanti: {what}, once for this installation ...", file=sys.stderr)
 
 
+@lru_cache(maxsize=1)
 def code_folder() -> Path | None:
     """Return where machine code of these sources is kept."""
     folder = cache_folder()
-    return None if folder is None else folder / "code" / source_digest()[:32]
+    return None if folder is None else in_use(folder / "code" / source_digest()[:32])
+
+
+def in_use(folder: Path) -> Path:
+    """Mark a folder of the cache as used; when it is new, remove those beside it that nobody used for a month."""
+    try:
+        os.utime(folder)
+    except FileNotFoundError:
+        for other in folder.parent.glob("*"):
+            with suppress(OSError):
+                if time.time() - other.stat().st_mtime > _A_MONTH:
+                    shutil.rmtree(other, ignore_errors=True)
+    except OSError:
+        pass  # a cache that may only be read serves as well
+    return folder
 
 
 def _private(folder: Path) -> Path:

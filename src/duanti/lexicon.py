@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from duanti.compilation import announce, cache_folder, kernel, source_digest
+from duanti.compilation import announce, cache_folder, in_use, kernel, source_digest
 
 #: Code points of Han in jieba's patterns: [一-鿕]
 HAN_FIRST, HAN_LAST = 0x4E00, 0x9FD5
@@ -321,7 +321,7 @@ def _cached(name: str, compile_arrays: Any) -> Mapping[str, NDArray[Any]]:
     root = cache_folder()
     if root is None:
         return {name: read_only(array) for name, array in compile_arrays().items()}
-    folder = root / "lexicon" / f"{name}-{source_digest()[:16]}"
+    folder = in_use(root / "lexicon" / f"{name}-{source_digest()[:16]}")
     if not folder.exists():
         announce("compiling jieba's dictionary", folder)
         folder.parent.mkdir(mode=0o700, exist_ok=True)
