@@ -76,7 +76,7 @@ def main() -> int:
         return 2
     laws, headlines = str(Path(corpora) / LAWS), str(Path(corpora) / HEADLINES)
     article = str(ROOT / "data" / "starter" / "article.txt")
-    tasks = (
+    tasks: tuple[tuple[str, str, str, str, list[str], int], ...] = (
         ("fit on all statutes, peak memory", "scikit-learn + jieba", "MB", READ + THEIR_FIT, [laws], 1),
         ("fit on all statutes, peak memory", "duanti", "MB", READ + OUR_FIT, [laws], repetitions),
         ("52,310 headlines, file to matrix", "duanti", "s", FILE_TO_MATRIX, [headlines], repetitions),

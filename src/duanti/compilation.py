@@ -21,12 +21,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache, partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 from numba.core.caching import CacheImpl, _CacheLocator
 from numba.extending import intrinsic
+from numba.np import linalg
 
 _PACKAGE = Path(__file__).parent
 _A_MONTH = 30 * 24 * 3600  # seconds
@@ -184,3 +187,24 @@ class _Locator(_CacheLocator):
 
 
 CacheImpl._locator_classes.insert(0, _Locator)
+
+
+def _start_without_scipy() -> None:
+    """Let numba look for scipy without importing it, which takes as long as all of numba.
+
+    numba asks again, and imports it, when somebody's kernel calls linear algebra; ours never do.
+    """
+    ensure_blas = linalg.ensure_blas
+
+    def look_for_scipy() -> None:
+        if find_spec("scipy") is None:
+            raise ImportError("no scipy")
+
+    linalg.ensure_blas = look_for_scipy
+    try:
+        import_module("numba.np.arraymath")
+    finally:
+        linalg.ensure_blas = ensure_blas
+
+
+_start_without_scipy()

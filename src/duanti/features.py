@@ -21,7 +21,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from duanti import lexicon
@@ -32,8 +31,9 @@ from duanti.segmentation import CodePoints, Texts, in_slices, in_threads, make_s
 
 TermKind = Literal["word", "character"]
 
-# Code points handled at once: enough to forget the calls, few enough for the results to stay in a cache.
-_BLOCK = 1 << 18
+# Code points handled at once: enough for the dictionary to stay in the processor's cache when the other kind of term
+# has had its turn. Where terms are new, fewer, because room is made for the most that a block can bring.
+_BLOCK, _BLOCK_OF_NEW = 1 << 18, 1 << 15
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _WORD_SEED, _CHARACTER_SEED = np.uint64(0xD1B54A32D192ED03), np.uint64(0)
 _NORMS = {None: 0, "l1": 1, "l2": 2}
@@ -66,7 +66,7 @@ class Rows(NamedTuple):
 
     indptr: NDArray[np.int64]  # n_texts + 1: where each text's entries begin and end
     indices: NDArray[np.int32]  # column of each entry
-    values: NDArray[np.float64]  # count or weight of each entry
+    values: NDArray[Any]  # of each entry: its count (int32) or weight (float64)
 
     def select(self, rows: NDArray[np.intp]) -> Rows:
         """Return these rows, in the order given."""
@@ -152,8 +152,9 @@ def count_terms(
     """Count every term of every text, one ``TermCounts`` per kind."""
     analyzers = [_analyzer(kind, options, tables) for kind in options.kinds]
     work = partial(_count_slice, analyzers=analyzers, options=options, forms=tables.forms)
-    slices = [parts for _, parts in in_slices(CodePoints.of(texts), work, n_jobs)]
-    return [_merge(kind, parts) for kind, parts in zip(options.kinds, zip(*slices, strict=True), strict=True)]
+    of_kinds = [*zip(*(finders for _, finders in in_slices(CodePoints.of(texts), work, n_jobs)), strict=True)]
+    # Characters, which are the most, first, and what was found let go before the next: that keeps the peak low.
+    return [_merge(kind, of_kinds.pop()) for kind in reversed(options.kinds)][::-1]
 
 
 def learn_space(
@@ -174,13 +175,12 @@ def learn_space(
         when no term is left
     """
     n_texts = len(counts.rows.indptr) - 1
-    frequency = np.bincount(counts.rows.indices, minlength=len(counts.terms))
+    frequency, totals = _sums_by_column(counts.rows.indices, counts.rows.values, len(counts.terms))
     low = min_df if isinstance(min_df, Integral) else min_df * n_texts
     high = max_df if isinstance(max_df, Integral) else max_df * n_texts
     # A term of counts that were selected from more texts may stand in none of these.
     chosen = (frequency >= max(low, 1)) & (frequency <= high)
     if max_features is not None and chosen.sum() > max_features:
-        totals = np.bincount(counts.rows.indices, weights=counts.rows.values, minlength=len(counts.terms))
         most = (-totals[chosen]).argsort()[:max_features]
         kept = np.zeros_like(chosen)
         kept[np.flatnonzero(chosen)[most]] = True
@@ -302,7 +302,7 @@ class _Entries(NamedTuple):
     """Room for the entries of the rows of a block: columns, and counts or weights."""
 
     indices: NDArray[np.int32]
-    values: NDArray[np.float64]
+    values: NDArray[Any]
 
 
 class _Tools(NamedTuple):
@@ -343,11 +343,11 @@ def _new_vocabulary(n_terms: int) -> Vocabulary:
     return Vocabulary(np.zeros(size, np.uint64), np.zeros(1, np.int64))
 
 
-def _blocks(batch: CodePoints) -> Iterator[CodePoints]:
-    """Runs of texts of about ``_BLOCK`` code points, at least one text each."""
+def _blocks(batch: CodePoints, size: int) -> Iterator[CodePoints]:
+    """Runs of texts of up to ``size`` code points, at least one text each."""
     first = 0
     while first < len(batch.offsets) - 1:
-        limit = batch.offsets[first] + _BLOCK
+        limit = batch.offsets[first] + size
         last = max(int(np.searchsorted(batch.offsets, limit, side="right")) - 1, first + 1)
         yield batch.slice(first, last)
         first = last
@@ -364,44 +364,70 @@ def _entries(blocks: Sequence[CodePoints], analyzer: _Analyzer) -> _Entries:
     return _Entries(np.empty(most, np.int32), np.empty(most))
 
 
-class _Part(NamedTuple):
-    """The terms of one slice of texts, in the order they were met, and each block's occurrences by text."""
+class _TermFinder:
+    """The terms of one kind in block after block of texts, numbered in the order they are met.
 
-    names: Names
-    hashes: NDArray[np.uint64]
-    blocks: list[tuple[NDArray[np.int64], NDArray[np.int32]]]  # where each text's begin and end; their terms
+    Memory grows between blocks, never inside a kernel.
+    """
+
+    def __init__(self, analyzer: _Analyzer) -> None:
+        self.analyzer = analyzer
+        self.vocabulary = _new_vocabulary(0)
+        self.blocks: list[_Occurrences] = []
+        self._hashes = np.empty(0, np.uint64)
+        self._names = Names(np.empty(0, np.uint8), np.zeros(1, np.int64))
+
+    @property
+    def n_terms(self) -> int:
+        return int(self.vocabulary.n_terms[0])
+
+    @property
+    def hashes(self) -> NDArray[np.uint64]:
+        return self._hashes[: self.n_terms]
+
+    @property
+    def names(self) -> pa.LargeStringArray:
+        buffers = [None, pa.py_buffer(self._names.offsets), pa.py_buffer(self._names.data)]
+        return pa.Array.from_buffers(pa.large_string(), self.n_terms, buffers)
+
+    def find(self, block: CodePoints) -> None:
+        """Add the occurrences of a block of texts."""
+        n_most = _occurrences(block, self.analyzer)
+        self._make_room(n_most, int(block.offsets[-1] - block.offsets[0]))
+        offsets, terms = np.zeros(len(block.offsets), np.int64), np.empty(n_most, np.int32)
+        work = _workspace([block], self.analyzer)
+        _find_terms(*block, self.analyzer, self.vocabulary, self._hashes, self._names, work, offsets, terms)
+        self.blocks.append(_Occurrences(offsets, terms[: offsets[-1]].copy()))
+
+    def _make_room(self, more: int, n_code_points: int) -> None:
+        """For so many new terms, of so many code points."""
+        n_terms, high = self.n_terms, self.analyzer.high
+        if 5 * (n_terms + more) > 3 * len(self.vocabulary.slots):
+            self.vocabulary = _new_vocabulary(2 * n_terms + more)
+            _add_all(self.vocabulary, self._hashes[:n_terms])
+        self._hashes = _grown(self._hashes, n_terms, n_terms + more)
+        # A term of n characters, or words, takes n times their bytes and n - 1 spaces.
+        n_bytes = int(self._names.offsets[n_terms])
+        data = _grown(self._names.data, n_bytes, n_bytes + 5 * n_code_points * high * (high + 1) // 2)
+        self._names = Names(data, _grown(self._names.offsets, n_terms + 1, n_terms + more + 1))
+
+
+class _Occurrences(NamedTuple):
+    """The term of each occurrence in some texts."""
+
+    offsets: NDArray[np.int64]  # where each text's begin and end
+    terms: NDArray[np.int32]
 
 
 def _count_slice(
     batch: CodePoints, analyzers: Sequence[_Analyzer], options: FeatureOptions, forms: Forms
-) -> list[_Part]:
-    blocks = list(_blocks(prepare(batch, options, forms)))
-    return [_count_blocks(blocks, analyzer) for analyzer in analyzers]
-
-
-def _count_blocks(blocks: Sequence[CodePoints], analyzer: _Analyzer) -> _Part:
-    """Count the terms of one kind; memory grows between blocks, never inside a kernel."""
-    vocabulary, hashes = _new_vocabulary(0), np.empty(0, np.uint64)
-    names, n_bytes = Names(np.empty(0, np.uint8), np.zeros(1, np.int64)), 0
-    work = _workspace(blocks, analyzer)
-    occurrences = []
-    for block in blocks:
-        n_terms, more = int(vocabulary.n_terms[0]), _occurrences(block, analyzer)
-        if 5 * (n_terms + more) > 3 * len(vocabulary.slots):
-            vocabulary = _new_vocabulary(2 * (n_terms + more))
-            _add_all(vocabulary, hashes[:n_terms])
-        hashes = _grown(hashes, n_terms, n_terms + more)
-        # A term of n characters, or words, takes n times their bytes and n - 1 spaces.
-        longest = 5 * int(block.offsets[-1] - block.offsets[0]) * analyzer.high * (analyzer.high + 1) // 2
-        names = Names(
-            _grown(names.data, n_bytes, n_bytes + longest), _grown(names.offsets, n_terms + 1, n_terms + more + 1)
-        )
-        columns = np.empty(more, np.int32)
-        indptr = _find_terms(*block, analyzer, vocabulary, hashes, names, work, columns)
-        occurrences.append((indptr, columns[: indptr[-1]].copy()))
-        n_bytes = int(names.offsets[vocabulary.n_terms[0]])
-    n_terms = int(vocabulary.n_terms[0])
-    return _Part(Names(names.data[:n_bytes], names.offsets[: n_terms + 1]), hashes[:n_terms], occurrences)
+) -> list[_TermFinder]:
+    finders = [_TermFinder(analyzer) for analyzer in analyzers]
+    for raw in _blocks(batch, _BLOCK_OF_NEW):
+        block = prepare(raw, options, forms)
+        for finder in finders:
+            finder.find(block)
+    return finders
 
 
 def _grown(array: NDArray[Any], used: int, size: int) -> NDArray[Any]:
@@ -413,37 +439,45 @@ def _grown(array: NDArray[Any], used: int, size: int) -> NDArray[Any]:
     return grown
 
 
-def _merge(kind: TermKind, parts: Sequence[_Part]) -> TermCounts:
+def _merge(kind: TermKind, parts: Sequence[_TermFinder]) -> TermCounts:
     """Join the slices: each term once, in the order of code points, which is that of UTF-8 bytes."""
-    arrays = [_string_array(part.names) for part in parts]
-    terms, hashes = pa.concat_arrays(arrays), np.concatenate([part.hashes for part in parts])
+    import pyarrow.compute as pc  # here, because predicting starts faster without it
+
+    terms, hashes = pa.concat_arrays([part.names for part in parts]), np.concatenate([part.hashes for part in parts])
     if len(parts) > 1:
         hashes, first = np.unique(hashes, return_index=True)
         terms = terms.take(pa.array(first))
     order = pc.sort_indices(terms).to_numpy()
     terms, hashes = terms.take(pa.array(order)), hashes[order]
-    vocabulary = _vocabulary_of(hashes)
-    tallied = in_threads(partial(_tally_part, vocabulary=vocabulary), parts)
-    return TermCounts(kind, terms, hashes, _stack([rows for part in tallied for rows in part]))
+    # Room for the most there can be: what stays empty is never touched, and takes no memory.
+    sizes = [sum(len(block.terms) for block in part.blocks) for part in parts]
+    room = _Entries(np.empty(sum(sizes), np.int32), np.empty(sum(sizes), np.int32))
+    begins = np.cumsum([0, *sizes[:-1]]).tolist()
+    work = partial(_tally_part, vocabulary=_vocabulary_of(hashes), room=room)
+    lengths = in_threads(work, list(zip(parts, begins, strict=True)))
+    # Each thread filled the front of its share; the shares are moved together.
+    indptr = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
+    filled = 0
+    for begin, own in zip(begins, lengths, strict=True):
+        _move_entries(room, begin, begin + own.sum(), filled)
+        filled += own.sum()
+    return TermCounts(kind, terms, hashes, Rows(indptr, room.indices[:filled], room.values[:filled]))
 
 
-def _tally_part(part: _Part, vocabulary: Vocabulary) -> list[Rows]:
-    """Count the occurrences in each text of a slice, by the columns of the joined terms."""
+def _tally_part(part_and_begin: tuple[_TermFinder, int], vocabulary: Vocabulary, room: _Entries) -> NDArray[np.int64]:
+    """Count the terms of each text of a slice, by the columns of the joined terms. Returns how many each has."""
+    part, begin = part_and_begin
     position, n_columns = _columns_of(vocabulary, part.hashes), int(vocabulary.n_terms[0])
-    longest = max((int(np.diff(offsets).max(initial=0)) for offsets, _ in part.blocks), default=0)
+    longest = max((int(np.diff(block.offsets).max(initial=0)) for block in part.blocks), default=0)
     columns, sorting = np.empty(longest, np.int32), _make_sorting(longest)
-    most = max((len(occurrences) for _, occurrences in part.blocks), default=0)
-    entries = _Entries(np.empty(most, np.int32), np.empty(most))
-    tallied = []
+    lengths = [np.zeros(0, np.int64)]
     for block in part.blocks:
-        indptr = _tally_block(*block, position, n_columns, columns, sorting, entries)
-        tallied.append(Rows(indptr, entries.indices[: indptr[-1]].copy(), entries.values[: indptr[-1]].copy()))
-    return tallied
-
-
-def _string_array(names: Names) -> pa.LargeStringArray:
-    buffers = [None, pa.py_buffer(names.offsets), pa.py_buffer(names.data)]
-    return pa.Array.from_buffers(pa.large_string(), len(names.offsets) - 1, buffers)
+        indptr = np.zeros(len(block.offsets), np.int64)
+        entries = _Entries(room.indices[begin:], room.values[begin:])
+        _tally_texts(*block, position, n_columns, columns, sorting, entries, indptr)
+        lengths.append(np.diff(indptr))
+        begin += indptr[-1]
+    return np.concatenate(lengths)
 
 
 def _stack(parts: Sequence[Rows]) -> Rows:
@@ -461,7 +495,7 @@ def _weighing(space: TermSpace, options: FeatureOptions) -> _Weighing:
 
 
 def _weigh_slice(batch: CodePoints, tools: Sequence[_Tools], options: FeatureOptions, forms: Forms) -> list[Rows]:
-    blocks = list(_blocks(prepare(batch, options, forms)))
+    blocks = list(_blocks(prepare(batch, options, forms), _BLOCK))
     widths = [len(weighing.idf) for _, _, weighing in tools]
     memory = [(_workspace(blocks, analyzer), _entries(blocks, analyzer)) for analyzer, _, _ in tools]
     return [
@@ -775,9 +809,9 @@ def _tally(columns: Any, n: int, n_columns: int, work: _Sorting, entries: _Entri
     for k in range(n):
         if ascending[k] != last:
             last = ascending[k]
-            indices[filled], counts[filled] = last, 0.0
+            indices[filled], counts[filled] = last, 0
             filled += 1
-        counts[filled - 1] += 1.0
+        counts[filled - 1] += 1
     return filled
 
 
@@ -829,22 +863,21 @@ def _find_terms(
     hashes: Any,
     names: Names,
     work: _Workspace,
-    columns: Any,
-) -> Any:
-    """Write the term of every occurrence in texts, numbered in the order of first sight. Returns indptr."""
+    starts: Any,
+    occurrences: Any,
+) -> None:
+    """Write the term of every occurrence in texts, numbered in the order of first sight, from ``starts[0]`` on."""
     values, offsets, analyzer, vocabulary = borrowed((values, offsets, analyzer, vocabulary))
-    hashes, names, work, columns = borrowed((hashes, names, work, columns))
-    indptr = np.zeros(len(offsets), np.int64)
+    hashes, names, work, starts, occurrences = borrowed((hashes, names, work, starts, occurrences))
     for i in range(len(offsets) - 1):
         text = values[offsets[i] : offsets[i + 1]]
         n = _hash_terms(text, analyzer, work)
-        _all_columns(text, n, analyzer, vocabulary, hashes, names, work, columns, indptr[i])
-        indptr[i + 1] = indptr[i] + n
-    return indptr
+        _all_columns(text, n, analyzer, vocabulary, hashes, names, work, occurrences, starts[i])
+        starts[i + 1] = starts[i] + n
 
 
 @kernel
-def _tally_block(
+def _tally_texts(
     offsets: Any,
     occurrences: Any,
     position: Any,
@@ -852,17 +885,34 @@ def _tally_block(
     columns: Any,
     sorting: _Sorting,
     entries: _Entries,
-) -> Any:
-    """Count the occurrences in each text into ``entries``, terms by their new numbers. Returns indptr."""
-    offsets, occurrences, position = borrowed((offsets, occurrences, position))
+    indptr: Any,
+) -> None:
+    """Count the occurrences in each text into ``entries``, terms by their new numbers."""
+    offsets, occurrences, position, indptr = borrowed((offsets, occurrences, position, indptr))
     columns, sorting, entries = borrowed((columns, sorting, entries))
-    indptr = np.zeros(len(offsets), np.int64)
     for i in range(len(offsets) - 1):
         n = offsets[i + 1] - offsets[i]
         for k in range(n):
             columns[k] = position[occurrences[offsets[i] + k]]
         indptr[i + 1] = _tally(columns, n, n_columns, sorting, entries, indptr[i])
-    return indptr
+
+
+@kernel
+def _move_entries(entries: _Entries, begin: int, end: int, to: int) -> None:
+    """Move entries to the left, without a copy beside them."""
+    indices, values = entries.indices, entries.values
+    for k in range(end - begin):
+        indices[to + k], values[to + k] = indices[begin + k], values[begin + k]
+
+
+@kernel
+def _sums_by_column(indices: Any, values: Any, n_columns: int) -> Any:
+    """How many entries each column has, and their sum: what bincount gives, without its copies."""
+    entries, sums = np.zeros(n_columns, np.int64), np.zeros(n_columns)
+    for k in range(len(indices)):
+        entries[indices[k]] += 1
+        sums[indices[k]] += values[k]
+    return entries, sums
 
 
 @kernel

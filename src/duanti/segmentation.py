@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from duanti.compilation import announce, borrowed, code_folder, inlined, kernel
@@ -64,7 +63,7 @@ class CodePoints(NamedTuple):
             array.validate(full=True)
         except pa.ArrowInvalid as error:
             raise DataError(f"an Arrow array of texts is damaged: {error}. Write it as UTF-8.") from None
-        array = pc.fill_null(array.cast(pa.large_string()), "")
+        array = array.cast(pa.large_string()).fill_null("")
         if isinstance(array, pa.ChunkedArray):
             array = array.combine_chunks()
         _, offsets, data = array.buffers()
