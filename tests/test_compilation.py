@@ -107,3 +107,10 @@ def test_folders_that_nobody_used_for_a_month_go_when_a_new_one_comes(tmp_path: 
     os.utime(code / own, (time.time() - 40 * 24 * 3600,) * 2)
     run(package, XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert time.time() - (code / own).stat().st_mtime < 3600
+
+
+def test_loading_compiled_code_does_not_get_numba_ready_to_compile(tmp_path: Path) -> None:
+    package, cache = copy_of_the_package(tmp_path / "one"), str(tmp_path / "cache")
+    code = "import sys; from duanti.outer import outer; outer(1); print('numba.np.linalg' in sys.modules)"
+    assert run(package, code, XDG_CACHE_HOME=cache) == ["True"]
+    assert run(package, code, XDG_CACHE_HOME=cache) == ["False"]

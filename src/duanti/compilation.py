@@ -21,15 +21,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache, partial
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
-from numba.core.caching import CacheImpl, _CacheLocator
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.core.runtime.nrt import rtsys
 from numba.extending import intrinsic
-from numba.np import linalg
 
 _PACKAGE = Path(__file__).parent
 _A_MONTH = 30 * 24 * 3600  # seconds
@@ -80,8 +78,11 @@ borrowed = cast(Callable[[_Value], _Value], intrinsic(_borrow))
 
 
 def _compile(function: _Function, **options: Any) -> _Function:
-    compiler: Any = numba.njit(nogil=True, cache=cache_folder() is not None, **options)
-    return cast(_Function, compiler(function))
+    compiled: Any = numba.njit(nogil=True, **options)(function)
+    if cache_folder() is not None:
+        make_cache: Any = _Cache
+        compiled._cache = make_cache(function)
+    return cast(_Function, compiled)
 
 
 @lru_cache(maxsize=1)
@@ -186,25 +187,17 @@ class _Locator(_CacheLocator):
         return cls(folder, function.__code__.co_firstlineno)
 
 
-CacheImpl._locator_classes.insert(0, _Locator)
+class _CacheParts(CompileResultCacheImpl):
+    _locator_classes: list[type[object]] = [_Locator]  # noqa: RUF012 - numba declares it so
 
 
-def _start_without_scipy() -> None:
-    """Let numba look for scipy without importing it, which takes as long as all of numba.
+class _Cache(FunctionCache):
+    """numba's cache, but loading code does not get numba ready to compile, which takes longer than all else."""
 
-    numba asks again, and imports it, when somebody's kernel calls linear algebra; ours never do.
-    """
-    ensure_blas = linalg.ensure_blas
+    _impl_class = _CacheParts
 
-    def look_for_scipy() -> None:
-        if find_spec("scipy") is None:
-            raise ImportError("no scipy")
-
-    linalg.ensure_blas = look_for_scipy
-    try:
-        import_module("numba.np.arraymath")
-    finally:
-        linalg.ensure_blas = ensure_blas
-
-
-_start_without_scipy()
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        rtsys.initialize(target_context)
+        cache: Any = super()
+        with cache._guard_against_spurious_io_errors():
+            return cache._load_overload(sig, target_context)
