@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help quickstart test lint format bench fuzz clean
+.PHONY: help quickstart test test-long lint format bench fuzz clean
 
 help:            ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 quickstart: $(VENV)/.train  ## train the starter model, record the run, label an article
 	$(BIN)/python train/fit.py configs/starter.yaml
@@ -17,6 +17,9 @@ quickstart: $(VENV)/.train  ## train the starter model, record the run, label an
 
 test: $(VENV)/.dev  ## run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-long: $(VENV)/.dev  ## run the tests that take minutes; needs DUANTI_CORPORA
+	$(BIN)/python -m pytest -m long
 
 lint: $(VENV)/.dev  ## check style and types
 	$(BIN)/ruff check .

@@ -78,6 +78,7 @@ def test_it_names_real_headlines_it_never_saw(bundle: Path, corpora: Path) -> No
     assert sum(right.values()) / sum(rows.values()) >= 0.65
 
 
+@pytest.mark.long
 def test_the_headlines_recipe_reaches_its_figure(corpora: Path, tmp_path: Path) -> None:
     data = corpora / "thucnews"
     overrides = [f"data.train={data}/train.jsonl.gz", f"data.test={data}/dev.jsonl.gz", f"output={tmp_path}"]
