@@ -85,3 +85,14 @@ def test_the_headlines_recipe_reaches_its_figure(corpora: Path, tmp_path: Path) 
     command = [sys.executable, "train/fit.py", "configs/headlines.yaml", *overrides, "tracking.enabled=false"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     assert TopicModel.load(tmp_path / "headlines").provenance["metrics"]["accuracy"] >= 0.905
+
+
+def test_labelling_an_article_takes_less_than_300_megabytes(bundle: Path) -> None:
+    code = (
+        "import resource, sys; from duanti.cli import main; assert main() == 0;"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", code, "predict", str(bundle), str(ROOT / "data" / "starter" / "article.txt")]
+    subprocess.run(command, check=True, capture_output=True)  # compiling, where nothing is compiled yet, takes more
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert int(done.stderr.split()[-1]) < 300
