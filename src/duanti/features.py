@@ -214,7 +214,7 @@ def weigh_texts(
 
 
 def score_texts(
-    texts: Texts,
+    texts: Texts | CodePoints,
     spaces: Sequence[TermSpace],
     options: FeatureOptions,
     tables: TextTables,

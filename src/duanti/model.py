@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from duanti import __version__
 from duanti.bundle import Bundle, read_bundle, write_bundle
+from duanti.compilation import kernel
 from duanti.errors import BundleError
 from duanti.features import FeatureOptions, TermSpace, score_texts
 from duanti.lexicon import Forms, Lexicon, TextTables, read_only
-from duanti.paragraphs import WITHOUT_TOPIC, Paragraph, matter, split_paragraphs
+from duanti.paragraphs import WITHOUT_TOPIC, Paragraph, matter_spans, split_paragraphs
+from duanti.segmentation import CodePoints, Texts
 
 _Tables = TypeVar("_Tables")
 
@@ -39,6 +41,17 @@ class Prediction(NamedTuple):
     probability: float | None
     alternatives: tuple[Alternative, ...]
     known_terms: int
+
+
+class Decisions(NamedTuple):
+    """Predictions as arrays: of each text the most probable topics by number, most probable first.
+
+    Without a topic, the numbers are -1 and the probabilities mean nothing.
+    """
+
+    topics: NDArray[np.int64]  # (n_texts, top)
+    probabilities: NDArray[np.float64]  # (n_texts, top)
+    known_terms: NDArray[np.int64]  # (n_texts,)
 
 
 NO_TOPIC = Prediction(None, None, (), 0)
@@ -126,14 +139,22 @@ class TopicModel:
 
         A text without a single known term, null or empty, has no topic.
         """
-        predictions: list[Prediction] = []
-        scores, known_terms = self._score([text or "" for text in texts])
-        probabilities = self._link(scores)
-        # Stable: of equal topics the first wins.
-        ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, : max(top, 1)]
-        for row, (order, known) in enumerate(zip(ranked, known_terms.tolist(), strict=True)):
-            predictions.append(self._prediction(probabilities[row], order, known) if known else NO_TOPIC)
+        predictions = []
+        decisions = self.decide([text or "" for text in texts], top=top)
+        for order, probabilities, known in zip(*(part.tolist() for part in decisions), strict=True):
+            if known:
+                best, *others = (Alternative(self.topics[t], p) for t, p in zip(order, probabilities, strict=True))
+                predictions.append(Prediction(*best, tuple(others), known))
+            else:
+                predictions.append(NO_TOPIC)
         return predictions
+
+    def decide(self, texts: Texts, *, top: int = 3, n_jobs: int | None = None) -> Decisions:
+        """Return what ``predict`` says, as arrays. A null text counts as an empty one."""
+        scores, known_terms = self._score(texts, n_jobs)
+        probabilities = self._link(scores)
+        topics = _rank(probabilities, known_terms, min(max(top, 1), len(self.topics)))
+        return Decisions(topics, np.take_along_axis(probabilities, topics, axis=1), known_terms)
 
     def predict_document(self, text: str, *, top: int = 3) -> list[tuple[Paragraph, Prediction]]:
         """Split a document and return each paragraph with its topic; bylines and boilerplate have none."""
@@ -141,11 +162,11 @@ class TopicModel:
         speaking = [p.text if p.kind not in WITHOUT_TOPIC else None for p in paragraphs]
         return list(zip(paragraphs, self.predict(speaking, top=top), strict=True))
 
-    def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
+    def scores(self, texts: Texts) -> NDArray[np.float64]:
         """Return the scores of each text, before the link: (n_texts, n_topics)."""
         return self._score(texts)[0]
 
-    def probabilities(self, texts: Sequence[str]) -> NDArray[np.float64]:
+    def probabilities(self, texts: Texts) -> NDArray[np.float64]:
         """Return the probabilities of each text, (n_texts, n_topics), each row summing to one."""
         return self._link(self.scores(texts))
 
@@ -157,20 +178,49 @@ class TopicModel:
         best = np.argsort(-self.weights[frequent], axis=0, kind="stable")[:n]
         return {topic: terms.take(frequent[best[:, column]]).to_pylist() for column, topic in enumerate(self.topics)}
 
-    def _score(self, texts: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def _score(self, texts: Texts, n_jobs: int | None = None) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Scores and numbers of known terms; a dateline or a byline in a text counts for nothing."""
-        matters = [matter(text) for text in texts]
-        return score_texts(matters, self.spaces, self.options, self.tables, self.weights, self.bias)
+        batch = CodePoints.of(texts)
+        matters = batch.narrowed(*matter_spans(*batch))
+        return score_texts(matters, self.spaces, self.options, self.tables, self.weights, self.bias, n_jobs)
 
     def _link(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        scaled = scores / self.temperature
-        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
-        probabilities: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+        probabilities: NDArray[np.float64] = _softmax(scores, self.temperature)
         return probabilities
 
-    def _prediction(self, probabilities: NDArray[np.float64], order: NDArray[np.intp], known_terms: int) -> Prediction:
-        best, *others = (Alternative(self.topics[topic], float(probabilities[topic])) for topic in order)
-        return Prediction(best.topic, best.probability, tuple(others), known_terms)
+
+@kernel
+def _softmax(scores: Any, temperature: float) -> Any:
+    """Of each row: ``exp(score / temperature)``, scaled to sum to one."""
+    probabilities = np.empty_like(scores)
+    for i in range(len(scores)):
+        highest = scores[i].max()
+        total = 0.0
+        for topic in range(scores.shape[1]):
+            probabilities[i, topic] = np.exp((scores[i, topic] - highest) / temperature)
+            total += probabilities[i, topic]
+        for topic in range(scores.shape[1]):
+            probabilities[i, topic] /= total
+    return probabilities
+
+
+@kernel
+def _rank(probabilities: Any, known_terms: Any, top: int) -> Any:
+    """The ``top`` topics of each row, the most probable first, of equal ones the first; -1 where no term is known."""
+    ranked = np.full((len(probabilities), top), -1, np.int64)
+    taken = np.zeros(probabilities.shape[1], np.bool_)
+    for i in range(len(probabilities)):
+        if known_terms[i] == 0:
+            continue
+        taken[:] = False
+        for place in range(top):
+            best = -1
+            for topic in range(probabilities.shape[1]):
+                if not taken[topic] and (best < 0 or probabilities[i, topic] > probabilities[i, best]):
+                    best = topic
+            ranked[i, place] = best
+            taken[best] = True
+    return ranked
 
 
 def _terms_table(spaces: Sequence[TermSpace]) -> pa.Table:

@@ -15,8 +15,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duanti.compilation import kernel
 
 Kind = Literal["body", "lead", "heading", "byline", "boilerplate"]
 
@@ -155,6 +162,96 @@ def matter(text: str) -> str:
     return text[start:end]
 
 
+def matter_spans(values: NDArray[np.uint32], offsets: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where the matter of many texts begins and ends in ``values``: ``matter``, without a string per text.
+
+    ``values`` are the code points of all texts, ``offsets`` (n_texts + 1) where each begins.
+    """
+    begins, ends = offsets[:-1].copy(), offsets[1:].copy()
+    for i in np.flatnonzero(_may_be_narrowed(values, offsets, _classes())).tolist():
+        text = values[begins[i] : ends[i]].tobytes().decode("utf-32-le", "surrogatepass")
+        start, end = _matter_span(text, 0, len(text))
+        begins[i], ends[i] = begins[i] + start, begins[i] + end
+    return begins, ends
+
+
+# What every dateline and every byline has: one of the first within so many characters of the line's own, and one of
+# the second before _HEAD; a closing bracket as the last character, or as the one before it.
+_OF_MEDIUM, _OF_REPORT, _CLOSING = frozenset("社网报刊台视浪狐讯凰"), frozenset("电讯息道"), frozenset(")】]")
+_MEDIUM_BEFORE = 13
+_IS_SPACE, _IS_OF_MEDIUM, _IS_OF_REPORT, _IS_CLOSING = 1, 2, 4, 8
+
+
+@lru_cache(maxsize=1)
+def _classes() -> NDArray[np.uint8]:
+    """What each code point of the basic plane may be when it is folded."""
+    plane = "".join(map(chr, range(1 << 16)))
+    classes = np.zeros(1 << 16, np.uint8)
+    for character in _INVISIBLE.findall(plane):
+        classes[ord(character)] = _IS_SPACE
+    has_form = [c for c in plane if unicodedata.decomposition(c) or c.isspace()]
+    for character in (*has_form, *_OF_MEDIUM, *_OF_REPORT, *_CLOSING):
+        form = unicodedata.normalize("NFKC", character)
+        if not form.strip():
+            classes[ord(character)] = _IS_SPACE
+        for members, bit in ((_OF_MEDIUM, _IS_OF_MEDIUM), (_OF_REPORT, _IS_OF_REPORT), (_CLOSING, _IS_CLOSING)):
+            if not members.isdisjoint(form):
+                classes[ord(character)] |= bit
+    classes.flags.writeable = False
+    return classes
+
+
+@kernel
+def _may_be_narrowed(values: Any, offsets: Any, classes: Any) -> Any:
+    """Which texts have what a dateline or a byline cannot do without: a sieve, most of what it keeps has neither."""
+    kept = np.zeros(len(offsets) - 1, np.bool_)
+    for i in range(len(kept)):
+        kept[i] = _may_have_dateline(values, offsets[i], offsets[i + 1], classes) or (
+            offsets[i + 1] - offsets[i] >= _BYLINE_MIN_LENGTH
+            and _may_have_byline(values, offsets[i], offsets[i + 1], classes)
+        )
+    return kept
+
+
+@kernel
+def _class_of(c: Any, classes: Any) -> Any:
+    """Beyond the basic plane, where the table ends, everything may be anything but space."""
+    return classes[c] if c < len(classes) else np.uint8(_IS_OF_MEDIUM | _IS_OF_REPORT | _IS_CLOSING)
+
+
+@kernel
+def _may_have_dateline(values: Any, begin: int, end: int, classes: Any) -> bool:
+    seen = 0
+    found = False
+    head = min(end, begin + _HEAD)
+    for place in range(begin, head):
+        c = _class_of(values[place], classes)
+        if c & _IS_SPACE == 0:
+            seen += 1
+            found = c & _IS_OF_MEDIUM != 0
+        if found or seen == _MEDIUM_BEFORE:
+            break
+    if found:
+        for place in range(begin, head):
+            if _class_of(values[place], classes) & _IS_OF_REPORT:
+                return True
+    return False
+
+
+@kernel
+def _may_have_byline(values: Any, begin: int, end: int, classes: Any) -> bool:
+    seen = 0
+    for place in range(end - 1, begin - 1, -1):
+        c = _class_of(values[place], classes)
+        if c & _IS_CLOSING:
+            return True
+        if c & _IS_SPACE == 0:
+            seen += 1
+            if seen == 2:
+                break
+    return False
+
+
 def _trim(line: re.Match[str]) -> tuple[int, int] | None:
     """Offsets of a line without indentation and invisible marks at its edges; None when nothing is left."""
     content = line.group()
@@ -236,19 +333,28 @@ def _is_heading(line: str) -> bool:
     return len(line) <= _HEADING_MAX_LENGTH and _fold(line)[0].rstrip("”’\"')》】] ")[-1:] not in set("。.!?;:…,")
 
 
-def _fold(text: str) -> tuple[str, list[int]]:
+def _fold(text: str) -> tuple[str, Sequence[int]]:
     """Fold full-width forms and drop zero-width marks, so that the patterns need to know one form only.
 
     Returns the folded text and, for each of its positions and its end, the position in ``text`` it came from.
     """
     if text.isascii():
-        return text, list(range(len(text) + 1))
-    folded: list[str] = []
-    origin: list[int] = []
-    for position, character in enumerate(text):
-        if _INVISIBLE.match(character):
-            continue
-        form = unicodedata.normalize("NFKC", character)
-        folded.append(form)
-        origin.extend([position] * len(form))
-    return "".join(folded), [*origin, len(text)]
+        return text, range(len(text) + 1)
+    forms = [_FORMS[character] for character in text]
+    folded = "".join(forms)
+    if len(folded) == len(text) and all(forms):
+        return folded, range(len(text) + 1)
+    origin = [position for position, form in enumerate(forms) for _ in form]
+    return folded, [*origin, len(text)]
+
+
+class _FormsOfCharacters(dict[str, str]):
+    """Each character's NFKC form, none for zero-width marks; those that were asked for are remembered."""
+
+    def __missing__(self, character: str) -> str:
+        form = "" if _INVISIBLE.match(character) else unicodedata.normalize("NFKC", character)
+        self[character] = form
+        return form
+
+
+_FORMS = _FormsOfCharacters()

@@ -39,14 +39,18 @@ class CodePoints(NamedTuple):
     offsets: NDArray[np.int64]
 
     @classmethod
-    def of(cls, texts: Texts) -> CodePoints:
-        """Lay texts out; lone surrogates, which no file can hold, stay as they are, and null is an empty text.
+    def of(cls, texts: Texts | CodePoints) -> CodePoints:
+        """Lay texts out, if they are not yet.
+
+        Lone surrogates, which no file can hold, stay as they are, and null is an empty text.
 
         Raises
         ------
         DataError
             when an Arrow array holds no strings, or bytes that are not UTF-8
         """
+        if isinstance(texts, CodePoints):
+            return texts
         if isinstance(texts, pa.Array | pa.ChunkedArray):
             return cls.of_arrow(texts)
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
@@ -86,6 +90,13 @@ class CodePoints(NamedTuple):
     def slice(self, first: int, last: int) -> CodePoints:
         """Texts ``first`` to ``last``, half open, without copying."""
         return CodePoints(self.values, self.offsets[first : last + 1])
+
+    def narrowed(self, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> CodePoints:
+        """The part of each text that stands in ``values`` from its ``begins`` to its ``ends``."""
+        if np.array_equal(begins, self.offsets[:-1]) and np.array_equal(ends, self.offsets[1:]):
+            return self
+        offsets = np.concatenate([[0], np.cumsum(ends - begins)])
+        return CodePoints(_copy_parts(self.values, begins, offsets), offsets)
 
 
 class Segmenter:
@@ -207,6 +218,15 @@ def _decode_utf8(data: Any, offsets: Any) -> Any:
             place += 4
         values[k] = c
     return values, starts
+
+
+@kernel
+def _copy_parts(values: Any, begins: Any, offsets: Any) -> Any:
+    parts = np.empty(offsets[-1], np.uint32)
+    for i in range(len(begins)):
+        for k in range(offsets[i + 1] - offsets[i]):
+            parts[offsets[i] + k] = values[begins[i] + k]
+    return parts
 
 
 def make_scratch(longest: int) -> Scratch:
