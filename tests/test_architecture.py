@@ -13,7 +13,7 @@ SOURCE = Path(duanti.__file__).parent
 FLOORS = [
     {"errors", "compilation"},
     {"lexicon", "paragraphs", "corpus", "config"},
-    {"bundle"},
+    {"bundle", "text_tables"},
     {"segmentation"},
     {"features"},
     {"model"},
