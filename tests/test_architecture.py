@@ -14,14 +14,15 @@ FLOORS = [
     {"errors", "compilation"},
     {"lexicon", "paragraphs", "corpus", "config"},
     {"bundle", "text_tables"},
+    {"readers"},
     {"segmentation"},
     {"features"},
     {"model"},
     {"vectorizer"},
     {"pipeline", "evaluation"},
     {"tracking"},
-    {"report", "predict"},
-    {"serving"},
+    {"report", "predict", "writers", "progress"},
+    {"serving", "jobs"},
     {"cli"},
 ]
 ROOMS = {

@@ -108,6 +108,11 @@ def read_bundle(folder: str | Path) -> Bundle:
 _OWN_KEYS = ("format", "format_version", "files", "digest")
 
 
+def bundle_digest(folder: str | Path) -> str:
+    """Return the SHA-256 of a bundle: of its manifest, which has those of all other files."""
+    return _file_digest(Path(folder) / MANIFEST)
+
+
 def _write_files(folder: Path, bundle: Bundle) -> None:
     pq.write_table(bundle.terms, folder / TERMS, compression="zstd")
     for name, array in bundle.arrays.items():

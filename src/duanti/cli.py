@@ -12,15 +12,19 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from duanti import __version__
-from duanti.errors import DuantiError
+from duanti.errors import DuantiError, UsageError
 
 if TYPE_CHECKING:
     from duanti.evaluation import Report
+    from duanti.jobs import Account
     from duanti.model import TopicModel
-    from duanti.predict import Labelled
+    from duanti.predict import Labelled, PredictOptions
+    from duanti.readers import ReadOptions, Reject, Source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,13 +80,42 @@ def _add_predict(verbs: Any) -> None:
     verb.add_argument(
         "inputs", metavar="INPUT", nargs="*", default=["-"], help="files or folders; - is stdin (default)"
     )
-    verb.add_argument("-o", "--output", metavar="FILE", help="write here instead of stdout, whole or not at all")
-    verb.add_argument("--format", choices=("table", "jsonl", "csv", "parquet"), help="default: by OUTPUT's ending")
+    verb.add_argument(
+        "-o",
+        "--output",
+        metavar="OUTPUT",
+        help="a file, written whole or not at all, or a folder for a part per input; run the same command again to go "
+        "on where it stopped. Rows that cannot be used go to OUTPUT.rejects.jsonl",
+    )
+    verb.add_argument(
+        "--format",
+        choices=("table", "jsonl", "csv", "tsv", "parquet"),
+        help="of the output (default: by OUTPUT's ending, else the input's)",
+    )
+    verb.add_argument(
+        "--input-format",
+        choices=("text", "jsonl", "csv", "tsv", "parquet"),
+        help="of the inputs (default: by their endings; stdin is one text)",
+    )
     verb.add_argument("--unit", choices=("text", "paragraph"), help="default: paragraph for documents, text for tables")
     verb.add_argument("--text-column", default="text", metavar="NAME", help="column with the text (default: text)")
     verb.add_argument("--document-column", default="document", metavar="NAME", help="column with the document")
+    verb.add_argument("--keep", action="append", default=[], metavar="NAME", help="column to hand on; may be repeated")
     verb.add_argument("--encoding", metavar="NAME", help="of the inputs (default: UTF-8, or GB18030 if they are that)")
     verb.add_argument("--top", type=_positive, default=3, metavar="K", help="topics to tell per row (default: 3)")
+    verb.add_argument("--jobs", type=_positive, metavar="N", help="threads (default: all cores)")
+    verb.add_argument(
+        "--max-chars",
+        type=_positive,
+        default=10_000_000,
+        metavar="N",
+        help="longest text in characters; longer ones are rejected (default: 10 million)",
+    )
+    verb.add_argument(
+        "--strict", action="store_true", help="stop at the first row that cannot be used, with exit code 1"
+    )
+    verb.add_argument("--restart", action="store_true", help="forget what an earlier run finished, and begin again")
+    verb.add_argument("--report", metavar="FILE", help="write counts, topic shares and seconds per stage as JSON")
     verb.set_defaults(run=_predict)
 
 
@@ -120,32 +153,162 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def load_model(bundle: str) -> TopicModel:
-    """Load a bundle by folder or by model URI; only the latter needs the tracking store."""
-    from duanti.model import TopicModel
-
+def find_bundle(bundle: str) -> str:
+    """Return the folder of a bundle given by folder or by model URI; only the latter needs the tracking store."""
     if bundle.startswith(("models:/", "runs:/")):
         from duanti.tracking import resolve_model_uri
 
-        return TopicModel.load(resolve_model_uri(bundle))
-    return TopicModel.load(bundle)
+        return str(resolve_model_uri(bundle))
+    return bundle
+
+
+def load_model(bundle: str) -> TopicModel:
+    """Load a bundle by folder or by model URI."""
+    from duanti.model import TopicModel
+
+    return TopicModel.load(find_bundle(bundle))
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from duanti.predict import find_inputs, output_format, predict_inputs, write_rows
+    from duanti.predict import PredictOptions
+    from duanti.readers import ReadOptions, check_encoding, find_sources
 
-    kind = output_format(options.format, options.output, is_terminal=sys.stdout.isatty())
-    inputs = find_inputs(
-        options.inputs,
+    check_encoding(options.encoding)
+    sources = find_sources(options.inputs, options.input_format)
+    kind = _output_format(options, sources)
+    reading = ReadOptions(
         text_column=options.text_column,
         document_column=options.document_column,
+        keep=_kept(options, sources),
         encoding=options.encoding,
+        max_chars=options.max_chars,
+        raw_json=kind == "jsonl",
     )
-    labelled = predict_inputs(load_model(options.bundle), inputs, unit=options.unit, top=options.top)
+    predicting = PredictOptions(options.unit, options.top, options.jobs)
+    if kind == "table" or options.output is None or _is_stream(options.output):
+        account = _predict_to_stream(options, sources, kind, reading, predicting)
+    else:
+        account = _predict_to_disk(options, sources, kind, reading, predicting)
+    if options.report:
+        from duanti.jobs import write_report
+
+        write_report(options.report, account)
+
+
+def _predict_to_disk(
+    options: argparse.Namespace, sources: Sequence[Source], kind: str, reading: ReadOptions, predicting: PredictOptions
+) -> Account:
+    from duanti.bundle import bundle_digest
+    from duanti.jobs import Job, run_job
+    from duanti.model import TopicModel
+    from duanti.progress import showing
+
+    folder = find_bundle(options.bundle)
+    model = TopicModel.load(folder)
+    job = Job(
+        sources=sources,
+        output=Path(options.output),
+        is_folder=_is_folder(options.output, sources, options.inputs),
+        kind=kind,
+        bundle=bundle_digest(folder),
+        reading=reading,
+        options=predicting,
+        strict=options.strict,
+        restart=options.restart,
+    )
+    sizes = [source.n_bytes for source in sources]
+    with showing(None if None in sizes else sum(filter(None, sizes))) as progress:
+        account = run_job(model, job, progress)
+    where = f" ({job.rejects})" if account.rejected else ""
+    speed = f"{progress.seconds:,.1f} s, {account.rows / progress.seconds:,.0f} rows/s"
+    print(f"duanti: {_balance(account)}{where}; {speed}", file=sys.stderr)
+    return account
+
+
+def _predict_to_stream(
+    options: argparse.Namespace, sources: Sequence[Source], kind: str, reading: ReadOptions, predicting: PredictOptions
+) -> Account:
+    from duanti.jobs import Account, describe, output_schema, stream_job, strictly
+    from duanti.writers import writing
+
+    def tell(source: Source, reject: Reject) -> None:
+        print(f"duanti: rejected: {describe(source, reject)}", file=sys.stderr)
+
+    account = Account()
+    labelled = stream_job(
+        load_model(options.bundle), sources, reading, predicting, account, strictly if options.strict else tell
+    )
     if kind == "table":
         _print_labelled(labelled)
     else:
-        write_rows((row for row, _ in labelled), options.output, kind)
+        schema = output_schema(sources, reading)
+        with ExitStack() as stack:
+            file = stack.enter_context(open(options.output, "wb")) if options.output else sys.stdout.buffer  # noqa: PTH123
+            writer = stack.enter_context(writing(kind, file, schema))
+            for part in labelled:
+                writer.write(part.batch)
+    if account.rejected:
+        print(f"duanti: {_balance(account)}", file=sys.stderr)
+    return account
+
+
+def _balance(account: Account) -> str:
+    return f"{account.rows:,} rows read = {account.labelled:,} labelled + {account.rejected:,} rejected"
+
+
+def _kept(options: argparse.Namespace, sources: Sequence[Source]) -> tuple[str, ...]:
+    from duanti.predict import SCHEMA
+
+    for name in options.keep:
+        if name in SCHEMA.names:
+            raise UsageError(f"--keep {name}: the output has a column of that name. Rename the input's.")
+    if options.keep and not all(source.is_table for source in sources):
+        raise UsageError("--keep is for tables; documents have no columns.")
+    if options.text_column == options.document_column:
+        raise UsageError("--text-column and --document-column are the same. Name two columns.")
+    return tuple(dict.fromkeys(options.keep))
+
+
+def _output_format(options: argparse.Namespace, sources: Sequence[Source]) -> str:
+    """The format asked for, else OUTPUT's ending's, else a table for a terminal, else the input's."""
+    from duanti.corpus import FORMATS
+    from duanti.writers import OUTPUT_ENDINGS
+
+    if options.format is not None:
+        if options.format == "table" and options.output is not None:
+            raise UsageError("--format table is for the terminal. Choose jsonl, csv, tsv or parquet for a file.")
+        return str(options.format)
+    if options.output is None and sys.stdout.isatty():
+        return "table"
+    if options.output is not None and not _is_folder(options.output, sources, options.inputs):
+        kind = FORMATS.get(Path(options.output).suffix.lower())
+        if kind not in OUTPUT_ENDINGS:
+            raise UsageError(
+                f"{options.output}: cannot tell the format from its ending. Use .jsonl, .csv, .tsv or .parquet, "
+                "or --format."
+            )
+        return str(kind)
+    kinds = {source.kind if source.is_table else "jsonl" for source in sources}
+    if len(kinds) > 1:
+        raise UsageError(f"the inputs are of several formats ({', '.join(sorted(kinds))}). Choose one with --format.")
+    return kinds.pop()
+
+
+def _is_folder(output: str, sources: Sequence[Source], inputs: Sequence[str]) -> bool:
+    """Whether an output is to be a folder of parts: it is one, or looks like one where there are many inputs."""
+    from duanti.corpus import FORMATS
+
+    path = Path(output)
+    if path.is_dir() or output.endswith(os.sep):
+        return True
+    many = len(sources) > 1 or any(Path(name).is_dir() for name in inputs)
+    return many and path.suffix.lower() not in FORMATS
+
+
+def _is_stream(output: str) -> bool:
+    """Whether it is a pipe or a device, which cannot be written beside and renamed."""
+    path = Path(output)
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -228,12 +391,16 @@ def print_report(report: Report, *, to_stderr: bool = False) -> None:
 
 def _print_labelled(labelled: Iterable[Labelled]) -> None:
     """The readable table: each paragraph with its topics and the beginning and end of its text."""
+    import pyarrow as pa
+
     table = _table("document", "¶", "kind", "topic", "probability", "next", "text")
-    for row, text in labelled:
-        others = "  ".join(f"{other['topic']} {other['probability']:.2f}" for other in row["alternatives"])
-        probability = "" if row["probability"] is None else f"{row['probability']:.2f}"
-        number = str(row["paragraph"])
-        table.add_row(row["document"], number, row["kind"], row["topic"] or "–", probability, others, _shorten(text))
+    for part in labelled:
+        texts = part.texts.to_pylist() if isinstance(part.texts, pa.Array) else part.texts
+        for row, text in zip(part.batch.to_pylist(), texts, strict=True):
+            others = "  ".join(f"{other['topic']} {other['probability']:.2f}" for other in row["alternatives"])
+            probability = "" if row["probability"] is None else f"{row['probability']:.2f}"
+            topic, shown = row["topic"] or "–", _shorten(text or "")
+            table.add_row(row["document"], str(row["paragraph"]), row["kind"], topic, probability, others, shown)
     _show(table)
 
 

@@ -264,7 +264,7 @@ def decode(data: bytes, place: str, encoding: str | None = None) -> str:
         except (LookupError, ValueError) as error:
             if isinstance(error, UnicodeDecodeError):
                 fault = error
-                if name == "utf-8-sig" and _looks_like_utf8(data):
+                if name == "utf-8-sig" and looks_like_utf8(data):
                     break
                 continue
             raise DataError(f"{place}: unknown encoding {name!r}. Use utf-8 or gb18030.") from None
@@ -289,20 +289,26 @@ def checked_string(place: str, column: str, value: Any) -> str:
     DataError
         for any other type, a NUL character, and lone surrogates, which no encoding can hold
     """
-    if value is None:
-        return ""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+    fault = string_fault(column, value)
+    if fault is not None:
+        raise DataError(f"{place}: {fault}.")
+    return "" if value is None else str(value)
+
+
+def string_fault(column: str, value: Any) -> str | None:
+    """Return why a cell cannot be a string, None when it can."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return None
     if not isinstance(value, str):
-        raise DataError(f"{place}: {column!r} is {_type_name(value)}, not a string.")
+        return f"{column!r} is {type_name(value)}, not a string"
     if "\0" in value:
-        raise DataError(f"{place}: {column!r} holds a NUL character. Remove it.")
+        return f"{column!r} holds a NUL character"
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise DataError(f"{place}: {column!r} holds a lone surrogate, which is no character.") from None
-    return value
+            return f"{column!r} holds a lone surrogate, which is no character"
+    return None
 
 
 def _framed(value: str) -> bytes:
@@ -324,7 +330,8 @@ def _required(place: str, column: str, value: Any) -> str:
     return text
 
 
-def _type_name(value: Any) -> str:
+def type_name(value: Any) -> str:
+    """Return what to call the type of a JSON value."""
     names = {bool: "true or false", float: "a number with a fraction", list: "a list", dict: "an object"}
     return names.get(type(value), type(value).__name__)
 
@@ -345,18 +352,27 @@ def _read_bytes(path: Path) -> bytes:
     return data
 
 
-def _looks_like_utf8(data: bytes) -> bool:
+def looks_like_utf8(data: bytes) -> bool:
     """Whether most non-ASCII bytes are three-byte UTF-8 Han, so that a fault is a fault and not GB18030."""
     han = sum(map(len, re.findall(rb"[\xe3-\xe9][\x80-\xbf][\x80-\xbf]", data)))
     return han * 2 > len(data) - len(data.translate(None, bytes(range(128, 256))))
 
 
-def _check_columns(place: str, present: Sequence[str], required: Sequence[str]) -> None:
+def check_columns(place: str, present: Sequence[str], required: Sequence[str]) -> None:
+    """Refuse a table, or a row, that lacks a column.
+
+    Raises
+    ------
+    DataError
+        naming what is missing and what there is
+    """
     for column in required:
         if column not in present:
-            near = get_close_matches(column, present, 1)
+            near = get_close_matches(column, present[:1000], 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise DataError(f"{place}: no column {column!r}; it has {', '.join(map(repr, present)) or 'none'}.{hint}")
+            names = ", ".join(map(repr, present[:20])) or "none"
+            more = f" and {len(present) - 20:,} more" if len(present) > 20 else ""
+            raise DataError(f"{place}: no column {column!r}; it has {names}{more}.{hint}")
 
 
 def _json_rows(place: str, text: str, required: Sequence[str]) -> Iterator[Row]:
@@ -369,8 +385,8 @@ def _json_rows(place: str, text: str, required: Sequence[str]) -> Iterator[Row]:
         except (ValueError, RecursionError) as error:  # also a number of more digits than Python reads
             raise DataError(f"{here}: not valid JSON ({error}).") from None
         if not isinstance(values, dict):
-            raise DataError(f'{here}: {_type_name(values)}, not an object. A row looks like {{"text": "..."}}.')
-        _check_columns(here, list(values), required)
+            raise DataError(f'{here}: {type_name(values)}, not an object. A row looks like {{"text": "..."}}.')
+        check_columns(here, list(values), required)
         yield Row(here, values)
 
 
@@ -390,7 +406,7 @@ def _delimited_rows(place: str, text: str, delimiter: str, required: Sequence[st
                 if len(set(header)) < len(header):
                     twice = next(name for name in header if header.count(name) > 1)
                     raise DataError(f"{here}: the column {twice!r} stands there twice. Rename one of them.")
-                _check_columns(here, header, required)
+                check_columns(here, header, required)
             elif len(cells) != len(header):
                 raise DataError(f"{here}: {len(cells)} cells where the header has {len(header)}. Is a quote missing?")
             else:
@@ -417,7 +433,7 @@ def _parquet_rows(path: Path, required: Sequence[str], optional: Sequence[str]) 
     try:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            _check_columns(str(path), names, required)
+            check_columns(str(path), names, required)
             row = 0
             for batch in file.iter_batches(columns=[name for name in (*required, *optional) if name in names]):
                 batch.validate(full=True)

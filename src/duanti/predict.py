@@ -1,231 +1,36 @@
-"""From input files to output rows.
+"""From blocks of inputs to output rows, as Arrow batches, in input order.
 
-Owns what a unit of prediction is, the order and shape of output rows, and the writers. Refuses to know what a
-score is and where a model was trained.
+Owns what a unit of prediction is, the columns of an output row, and the threads that score blocks while others are
+read and written. Refuses to know formats, what a score is, and where rows go.
 
-    inputs ─ units (document, text) ─ paragraphs or the text as it stands ─ TopicModel ─ rows ─ writer
+    Source ─ Work ─ parse ─ label ─┐  in threads, several blocks at once
+                                   └─ Numbering ─ Labelled  in input order: documents, paragraphs, rejects by number
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import os
-import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from itertools import islice
-from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from duanti.corpus import FORMATS, checked_string, decode, file_format, read_rows, read_text
-from duanti.errors import DataError, UsageError
-from duanti.model import Prediction, TopicModel
-from duanti.paragraphs import WITHOUT_TOPIC, Paragraph, split_paragraphs
+from duanti.model import Decisions, TopicModel
+from duanti.paragraphs import WITHOUT_TOPIC, split_paragraphs
+from duanti.readers import Block, ReadOptions, Reject, Source, Work
+from duanti.segmentation import available_cores
 
 UNITS = ("text", "paragraph")
-OUTPUT_FORMATS = ("table", "jsonl", "csv", "parquet")
-STDIN = "-"
 
-# Units handed to the model at once.
-_CHUNK = 2048
+_ALTERNATIVE = pa.struct([("topic", pa.string()), ("probability", pa.float64())])
 
-OutputRow = dict[str, Any]
-
-
-class Labelled(NamedTuple):
-    """An output row, and the text it speaks of."""
-
-    row: OutputRow
-    text: str
-
-
-class Unit(NamedTuple):
-    """One text to predict, and the document it belongs to. None is a text that is not there."""
-
-    document: str
-    text: str | None
-
-
-class Input(NamedTuple):
-    """One input: its place, whether it is a table of texts rather than a document, and its units."""
-
-    place: str
-    is_table: bool
-    units: Callable[[], Iterator[Unit]]
-
-
-def find_inputs(
-    names: Iterable[str],
-    *,
-    text_column: str = "text",
-    document_column: str = "document",
-    encoding: str | None = None,
-) -> list[Input]:
-    """Return the inputs behind names: files, folders (every file in them, sorted), and ``-`` for stdin.
-
-    Raises
-    ------
-    DataError
-        when one is missing, or a folder holds nothing that can be read
-    """
-    inputs = []
-    for name in names:
-        for path in [name] if name == STDIN else _files(Path(name)):
-            inputs.append(_input(path, text_column, document_column, encoding))
-    return inputs
-
-
-def predict_inputs(
-    model: TopicModel, inputs: Iterable[Input], *, unit: str | None = None, top: int = 3
-) -> Iterator[Labelled]:
-    """Yield the output rows of inputs in order, with their texts.
-
-    ``unit`` None: paragraphs for documents, the text as it stands for tables.
-    """
-    for source in inputs:
-        default = "text" if source.is_table else "paragraph"
-        yield from predict_units(model, source.units(), unit=unit or default, top=top)
-
-
-def predict_units(model: TopicModel, units: Iterable[Unit], *, unit: str, top: int = 3) -> Iterator[Labelled]:
-    """Yield the output rows of units in order, with their texts: one each for ``unit="text"``, else one per paragraph.
-
-    ``paragraph`` counts from 0 within a document, over rows that follow each other with the same document.
-    """
-    waiting = iter(units)
-    document, paragraph = None, 0
-    while chunk := list(islice(waiting, _CHUNK)):
-        pieces = [(name, piece) for name, text in chunk for piece in _pieces(text, unit)]
-        texts = [piece.text if piece.kind not in WITHOUT_TOPIC else None for _, piece in pieces]
-        for (name, piece), prediction in zip(pieces, model.predict(texts, top=top), strict=True):
-            paragraph = paragraph + 1 if name == document else 0
-            document = name
-            yield Labelled(_output_row(name, paragraph, piece, prediction), piece.text)
-
-
-def write_rows(rows: Iterable[OutputRow], output: str | None, output_format: str) -> int:
-    """Write rows to a file, which appears only when it is complete, or to stdout. Returns how many.
-
-    ``table`` is not written here: it is for eyes, and the command line draws it.
-
-    Raises
-    ------
-    DataError
-        when the file cannot be written
-    """
-    write = cast("Callable[[Iterable[OutputRow], IO[bytes]], int]", _WRITERS[output_format])
-    if output is None:
-        return write(rows, sys.stdout.buffer)
-    with _whole_file(Path(output)) as file:
-        return write(rows, file)
-
-
-def output_format(requested: str | None, output: str | None, *, is_terminal: bool) -> str:
-    """Return the format to write: the one asked for, else the output's ending's, else the table for eyes or JSON lines.
-
-    Raises
-    ------
-    UsageError
-        when the output's ending stands for no format
-    """
-    if requested is not None:
-        if requested == "table" and output is not None:
-            raise UsageError("--format table is for the terminal. Choose jsonl, csv or parquet for a file.")
-        return requested
-    if output is None:
-        return "table" if is_terminal else "jsonl"
-    kind = FORMATS.get(Path(output).suffix.lower())
-    if kind not in OUTPUT_FORMATS:
-        raise UsageError(
-            f"{output}: cannot tell the format from its ending. Use .jsonl, .csv or .parquet, or --format."
-        )
-    return str(kind)
-
-
-def _files(path: Path) -> list[str]:
-    if not path.is_dir():
-        if not path.exists():
-            raise DataError(f"{path}: no such file or folder.")
-        return [str(path)]
-    files = [str(file) for file in sorted(path.rglob("*")) if file.is_file() and not _is_hidden(file, path)]
-    if not files:
-        raise DataError(f"{path}: an empty folder.")
-    return files
-
-
-def _is_hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(folder).parts)
-
-
-def _input(name: str, text_column: str, document_column: str, encoding: str | None) -> Input:
-    if name == STDIN:
-        return Input(name, False, lambda: iter([Unit(STDIN, decode(sys.stdin.buffer.read(), "stdin", encoding))]))
-    path = Path(name)
-    if file_format(path) == "text":
-        stem = path.name.removesuffix(".gz").removesuffix(".zst").rpartition(".")[0]
-        return Input(name, False, lambda: iter([Unit(stem, read_text(path, encoding))]))
-    return Input(name, True, lambda: _table_units(path, text_column, document_column, encoding))
-
-
-def _table_units(path: Path, text_column: str, document_column: str, encoding: str | None) -> Iterator[Unit]:
-    rows = read_rows(path, (text_column,), (document_column,), encoding)
-    for number, (place, values) in enumerate(rows):
-        document = checked_string(place, document_column, values.get(document_column)) or str(number)
-        yield Unit(document, checked_string(place, text_column, values.get(text_column)))
-
-
-def _pieces(text: str | None, unit: str) -> list[Paragraph]:
-    """The paragraphs of a text, or the text as it stands: one row then, even for no text."""
-    whole = text or ""
-    if unit == "paragraph":
-        return split_paragraphs(whole)
-    return [Paragraph(whole, 0, len(whole), "body")]
-
-
-def _output_row(document: str, paragraph: int, piece: Paragraph, prediction: Prediction) -> OutputRow:
-    return {
-        "document": document,
-        "paragraph": paragraph,
-        "start": piece.start,
-        "end": piece.end,
-        "kind": piece.kind,
-        "topic": prediction.topic,
-        "probability": prediction.probability,
-        "alternatives": [{"topic": other.topic, "probability": other.probability} for other in prediction.alternatives],
-    }
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _write_jsonl(rows: Iterable[OutputRow], file: IO[bytes]) -> int:
-    count = 0
-    for row in rows:
-        file.write(_json(row).encode() + b"\n")
-        count += 1
-    return count
-
-
-def _write_csv(rows: Iterable[OutputRow], file: IO[bytes]) -> int:
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_SCHEMA.names)
-    count = 0
-    for row in rows:
-        writer.writerow([_json(value) if isinstance(value, list) else value for value in row.values()])
-        count += 1
-    text.detach()
-    return count
-
-
-_SCHEMA = pa.schema(
+#: The columns of an output row; kept columns follow.
+SCHEMA = pa.schema(
     [
         ("document", pa.string()),
         ("paragraph", pa.int64()),
@@ -234,46 +39,231 @@ _SCHEMA = pa.schema(
         ("kind", pa.string()),
         ("topic", pa.string()),
         ("probability", pa.float64()),
-        ("alternatives", pa.list_(pa.struct([("topic", pa.string()), ("probability", pa.float64())]))),
+        ("alternatives", pa.list_(_ALTERNATIVE)),
     ]
 )
 
 
-def _write_parquet(rows: Iterable[OutputRow], file: IO[bytes]) -> int:
-    count = 0
-    waiting = iter(rows)
-    with pq.ParquetWriter(pa.PythonFile(file, mode="w"), _SCHEMA) as writer:
-        while chunk := list(islice(waiting, _CHUNK)):
-            writer.write_table(pa.Table.from_pylist(chunk, schema=_SCHEMA))
-            count += len(chunk)
-    return count
+@dataclass(frozen=True)
+class PredictOptions:
+    """What a row of output is.
+
+    ``unit`` "text": each text as it stands; "paragraph": each of its paragraphs; None: by what the input is.
+    ``top`` topics are told per row. ``n_jobs`` None: all cores this process may use; the rows never depend on it.
+    """
+
+    unit: str | None = None
+    top: int = 3
+    n_jobs: int | None = None
 
 
-_WRITERS: Mapping[str, object] = {"jsonl": _write_jsonl, "csv": _write_csv, "parquet": _write_parquet}
+class Labelled(NamedTuple):
+    """The output rows of a block."""
+
+    batch: pa.RecordBatch
+    texts: Sequence[str] | pa.Array  # what each row speaks of
+    rejects: Sequence[Reject]  # by their number in the input
+    n_rows: int  # of the input, rejects too
+    n_bytes: int
+    reading: float  # seconds
+    scoring: float
 
 
-@contextmanager
-def _whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its name when the block ends well, and leaves nothing behind when it does not."""
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.absolute().parent)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}).") from None
-    beside = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.chmod(0o666 & ~_umask())
-        beside.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error}).") from None
-    finally:
-        beside.unlink(missing_ok=True)
+class Pieces(NamedTuple):
+    """What is predicted of a block: texts as they stand, or their paragraphs."""
+
+    rows: NDArray[np.int64]  # which of the block's texts each is of
+    texts: Sequence[str] | pa.Array
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    kinds: pa.Array
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def label_source(
+    model: TopicModel,
+    source: Source,
+    reading: ReadOptions,
+    options: PredictOptions,
+) -> Iterator[Labelled]:
+    """Yield the output rows of an input, block by block, in input order.
+
+    Raises
+    ------
+    DataError
+        when the input as a whole cannot be read
+    """
+    unit = options.unit or ("text" if source.is_table else "paragraph")
+    numbering = Numbering(model.topics)
+    n_jobs = options.n_jobs or available_cores()
+    with ThreadPoolExecutor(n_jobs) as pool:
+        under_way: deque[tuple[Work, Future[_Done]]] = deque()
+        try:
+            for work in source.blocks(reading):
+                under_way.append((work, pool.submit(_parse_and_label, model, work, unit, options.top)))
+                # One more than there are threads, so that none waits for what is read and written here.
+                if len(under_way) > n_jobs + 1:
+                    yield numbering.labelled(*_first(under_way))
+            while under_way:
+                yield numbering.labelled(*_first(under_way))
+        finally:
+            for _, waiting in under_way:
+                waiting.cancel()
+
+
+class _Done(NamedTuple):
+    block: Block
+    pieces: Pieces
+    decisions: Decisions
+    reading: float
+    scoring: float
+
+
+def _parse_and_label(model: TopicModel, work: Work, unit: str, top: int) -> _Done:
+    begin = time.perf_counter()
+    block = work.parse()
+    middle = time.perf_counter()
+    pieces, decisions = label(model, block.texts, unit, top)
+    return _Done(block, pieces, decisions, middle - begin, time.perf_counter() - middle)
+
+
+def _first(under_way: deque[tuple[Work, Future[_Done]]]) -> tuple[int, _Done]:
+    work, done = under_way.popleft()
+    return work.n_bytes, done.result()
+
+
+def label_texts(
+    model: TopicModel, texts: Sequence[str | None], documents: Sequence[str], *, unit: str, top: int = 3
+) -> pa.RecordBatch:
+    """Return the output rows of texts, each with the document it stands in."""
+    n = len(texts)
+    block = Block(
+        pa.array(texts, pa.large_string()), pa.array(documents, pa.large_string()), {}, np.arange(n), [], n, 0
+    )
+    batch, _ = Numbering(model.topics).number(block, *label(model, block.texts, unit, top))
+    return batch
+
+
+def label(model: TopicModel, texts: pa.Array, unit: str, top: int) -> tuple[Pieces, Decisions]:
+    """Predict each text, or each of its paragraphs; null is a text without a topic."""
+    pieces = _as_they_stand(texts) if unit == "text" else _paragraphs(texts)
+    speaking = pieces.texts
+    if unit == "paragraph":
+        speaking = [
+            "" if kind in WITHOUT_TOPIC else text
+            for text, kind in zip(pieces.texts, pieces.kinds.to_pylist(), strict=True)
+        ]
+    return pieces, model.decide(speaking, top=top, n_jobs=1)
+
+
+def _as_they_stand(texts: pa.Array) -> Pieces:
+    lengths = _lengths(texts)
+    kinds = pa.repeat("body", len(texts))
+    return Pieces(np.arange(len(texts)), texts, np.zeros(len(texts), np.int64), lengths, kinds)
+
+
+def _lengths(texts: pa.Array) -> NDArray[np.int64]:
+    """Characters of each text, none for null."""
+    import pyarrow.compute as pc  # here, because a terminal starts faster without it
+
+    lengths: NDArray[np.int64] = pc.fill_null(pc.utf8_length(texts), 0).to_numpy(zero_copy_only=False)
+    return lengths.astype(np.int64, copy=False)
+
+
+def _paragraphs(texts: pa.Array) -> Pieces:
+    split = [split_paragraphs(text or "") for text in texts.to_pylist()]
+    pieces = [piece for paragraphs in split for piece in paragraphs]
+    return Pieces(
+        np.repeat(np.arange(len(split)), [len(paragraphs) for paragraphs in split]),
+        [piece.text for piece in pieces],
+        np.array([piece.start for piece in pieces], np.int64),
+        np.array([piece.end for piece in pieces], np.int64),
+        pa.array([piece.kind for piece in pieces], pa.string()),
+    )
+
+
+@dataclass
+class Numbering:
+    """Gives the rows of one input, block after block, their documents and the numbers of their paragraphs.
+
+    ``paragraph`` counts from 0 within a document, over rows that follow each other with the same document; a row
+    that names none is a document of its own, called by its number.
+    """
+
+    topics: Sequence[str]
+    n_rows: int = 0
+    n_lines: int = 0
+    _document: str | None = field(default=None)  # of the last row
+    _paragraph: int = -1
+
+    def labelled(self, n_bytes: int, done: _Done) -> Labelled:
+        """What comes of the block that comes next."""
+        batch, rejects = self.number(done.block, done.pieces, done.decisions)
+        return Labelled(batch, done.pieces.texts, rejects, done.block.n_rows, n_bytes, done.reading, done.scoring)
+
+    def number(self, block: Block, pieces: Pieces, decisions: Decisions) -> tuple[pa.RecordBatch, list[Reject]]:
+        """Make the output rows of the block that comes next, and number those that cannot be used."""
+        documents = self._documents(block, pieces.rows)
+        paragraphs = self._paragraphs(documents)
+        columns = [
+            documents,
+            pa.array(paragraphs),
+            pa.array(pieces.starts),
+            pa.array(pieces.ends),
+            pieces.kinds,
+            *_decided(self.topics, decisions),
+        ]
+        kept = {name: array.take(pa.array(pieces.rows)) for name, array in block.kept.items()}
+        batch = pa.RecordBatch.from_arrays([*columns, *kept.values()], [*SCHEMA.names, *kept])
+        rejects = [
+            reject._replace(
+                row=self.n_rows + reject.row, line=None if reject.line is None else self.n_lines + reject.line + 1
+            )
+            for reject in block.rejects
+        ]
+        self.n_rows += block.n_rows
+        self.n_lines += block.n_lines
+        return batch, rejects
+
+    def _documents(self, block: Block, rows: NDArray[np.int64]) -> pa.Array:
+        import pyarrow.compute as pc
+
+        numbers = pa.array(self.n_rows + block.rows[rows]).cast(pa.string())
+        if block.documents is None:
+            return numbers
+        named = block.documents.cast(pa.string()).take(pa.array(rows))
+        is_named = pc.greater(pc.binary_length(named), 0)
+        return pc.if_else(pc.fill_null(is_named, fill_value=False), named, numbers)
+
+    def _paragraphs(self, documents: pa.Array) -> NDArray[np.int64]:
+        import pyarrow.compute as pc
+
+        n = len(documents)
+        if n == 0:
+            return np.zeros(0, np.int64)
+        places = np.arange(n)
+        begins = np.ones(n, np.bool_)
+        begins[1:] = pc.not_equal(documents.slice(1), documents.slice(0, n - 1)).to_numpy(zero_copy_only=False)
+        paragraphs = places - np.maximum.accumulate(np.where(begins, places, 0))
+        if documents[0].as_py() == self._document:
+            first_run = int(np.argmax(begins[1:])) + 1 if begins[1:].any() else n
+            paragraphs[:first_run] += self._paragraph + 1
+        self._document, self._paragraph = documents[n - 1].as_py(), int(paragraphs[-1])
+        return paragraphs
+
+
+def _decided(topics: Sequence[str], decisions: Decisions) -> tuple[pa.Array, pa.Array, pa.Array]:
+    """The columns topic, probability and alternatives."""
+    known = decisions.known_terms > 0
+    names = pa.array(topics, pa.string())
+    best = names.take(pa.array(decisions.topics[:, 0], mask=~known))
+    probability = pa.array(decisions.probabilities[:, 0], mask=~known)
+    others = names.take(pa.array(decisions.topics[known, 1:].ravel()))
+    values = pa.StructArray.from_arrays(
+        [others, pa.array(decisions.probabilities[known, 1:].ravel())], fields=list(_ALTERNATIVE)
+    )
+    offsets = np.concatenate([[0], np.cumsum(known * (decisions.topics.shape[1] - 1))]).astype(np.int32)
+    return (
+        best,
+        probability,
+        pa.ListArray.from_arrays(pa.array(offsets), values, type=SCHEMA.field("alternatives").type),
+    )

@@ -11,7 +11,7 @@ from typing import Any
 
 from duanti.errors import UsageError
 from duanti.model import TopicModel
-from duanti.predict import UNITS, Unit, predict_units
+from duanti.predict import UNITS, label_texts
 
 
 class ServedModel:
@@ -35,11 +35,9 @@ class ServedModel:
         texts = [text if isinstance(text, str) else None for text in frame["text"]]
         names = frame["document"] if "document" in frame else [None] * len(texts)
         documents = [name if isinstance(name, str) else str(row) for row, name in enumerate(names)]
-        units = (Unit(document, text) for document, text in zip(documents, texts, strict=True))
-        labelled = predict_units(self.model, units, unit=settings["unit"], top=int(settings["top"]))
-        rows = [row for row, _ in labelled]
-        columns = ("document", "paragraph", "start", "end", "kind", "topic", "probability", "alternatives")
-        return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in columns})
+        batch = label_texts(self.model, texts, documents, unit=settings["unit"], top=int(settings["top"]))
+        rows = batch.to_pylist()
+        return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in batch.schema.names})
 
 
 def _load_pyfunc(data_path: str) -> ServedModel:

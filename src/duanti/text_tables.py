@@ -56,6 +56,7 @@ class Records(NamedTuple):
     """The records of a block of CSV that are not blank."""
 
     begins: NDArray[np.int64]
+    ends: NDArray[np.int64]  # behind their line ends
     lines: NDArray[np.int64]  # the line each begins on, counted from 0
     widths: NDArray[np.int64]  # how many cells it has
     faults: NDArray[np.uint8]
@@ -84,13 +85,13 @@ def scan_delimited(block: bytes, delimiter: str, columns: Sequence[int], longest
     data = np.frombuffer(block, np.uint8)
     most = block.count(b"\n") + block.count(b"\r") + 1
     cells = _room(most, len(columns))
-    begins, lines, widths = (np.zeros(most, np.int64) for _ in range(3))
+    begins, ends, lines, widths = (np.zeros(most, np.int64) for _ in range(4))
     faults = np.zeros(most, np.uint8)
     wanted = np.array(columns, np.int64)
     n, consumed, n_lines = _scan_records(
-        data, ord(delimiter), wanted, longest, at_end, begins, lines, widths, faults, *cells
+        data, ord(delimiter), wanted, longest, at_end, begins, ends, lines, widths, faults, *cells
     )
-    return Records(begins[:n], lines[:n], widths[:n], faults[:n], cells.select(np.s_[:n]), consumed, n_lines)
+    return Records(begins[:n], ends[:n], lines[:n], widths[:n], faults[:n], cells.select(np.s_[:n]), consumed, n_lines)
 
 
 def strings(block: bytes, cells: Cells, column: int, *, raw: bool = False) -> pa.LargeStringArray:
@@ -392,6 +393,7 @@ def _scan_records(
     longest: int,
     at_end: bool,
     begins: Any,
+    ends: Any,
     lines: Any,
     widths: Any,
     faults: Any,
@@ -400,8 +402,8 @@ def _scan_records(
     kinds: Any,
 ) -> Any:
     """Read record after record. Returns how many there are, the bytes they take, and the line ends in them."""
-    data, wanted, begins, lines, widths, faults = borrowed((data, wanted, begins, lines, widths, faults))
-    cell_begins, cell_ends, kinds = borrowed((cell_begins, cell_ends, kinds))
+    data, wanted, begins, ends, lines = borrowed((data, wanted, begins, ends, lines))
+    widths, faults, cell_begins, cell_ends, kinds = borrowed((widths, faults, cell_begins, cell_ends, kinds))
     n, place, line = 0, 0, 0
     while place < len(data):
         if data[place] == _NEWLINE or data[place] == _RETURN:
@@ -423,7 +425,7 @@ def _scan_records(
             if not at_end and (stop == len(data) or (data[stop] == _RETURN and stop + 1 == len(data))):
                 break
             stop = _after_line_end(data, stop)
-        begins[n], lines[n], widths[n], faults[n] = place, line, width, fault
+        begins[n], ends[n], lines[n], widths[n], faults[n] = place, stop, line, width, fault
         line += _line_ends(data, place, stop)
         place = stop
         n += 1

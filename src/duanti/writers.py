@@ -1,0 +1,185 @@
+"""Arrow batches into JSON lines, CSV or Parquet, without a Python object per row.
+
+Owns how each kind of value is written. Refuses to know what the columns mean, and what happens to a file that is not
+finished.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+#: The formats that can be written, each with its file name ending.
+OUTPUT_ENDINGS = {"jsonl": ".jsonl", "csv": ".csv", "tsv": ".tsv", "parquet": ".parquet"}
+
+# Rows in a group of a Parquet file: readers skip and parallelise by group.
+_GROUP_ROWS = 1 << 17
+
+
+class Writer(Protocol):
+    """Takes batches of one schema."""
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Write the rows of a batch."""
+
+    def close(self) -> None:
+        """Write what is still to be written; the file stays open."""
+
+
+@contextmanager
+def writing(kind: str, file: IO[bytes], schema: pa.Schema) -> Iterator[Writer]:
+    """A writer of this format into a file, closed at the end."""
+    if kind == "parquet":
+        writer: Writer = _ParquetWriter(file, schema)
+    elif kind == "jsonl":
+        writer = _JsonWriter(file)
+    else:
+        writer = _DelimitedWriter(file, schema, "\t" if kind == "tsv" else ",")
+    yield writer
+    writer.close()
+
+
+def write_batches(kind: str, file: IO[bytes], schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write all batches."""
+    with writing(kind, file, schema) as writer:
+        for batch in batches:
+            writer.write(batch)
+
+
+class _JsonWriter:
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        parts: list[Any] = []
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            parts.append(("{" if not parts else ", ") + _json(name) + ": ")
+            parts.append(as_json(column))
+        self._file.write(_characters(_joined(*parts, "}\n")))
+
+    def close(self) -> None:
+        pass
+
+
+class _DelimitedWriter:
+    def __init__(self, file: IO[bytes], schema: pa.Schema, delimiter: str) -> None:
+        self._schema = pa.schema([(field.name, _flat(field.type)) for field in schema])
+        options = pacsv.WriteOptions(delimiter=delimiter, quoting_style="needed")
+        self._writer = pacsv.CSVWriter(file, self._schema, write_options=options)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        columns = [
+            column.cast(_flat(column.type)) if _is_flat(column.type) else as_json(column) for column in batch.columns
+        ]
+        columns = [column.cast(field.type) for column, field in zip(columns, self._schema, strict=True)]
+        self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=self._schema))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _ParquetWriter:
+    def __init__(self, file: IO[bytes], schema: pa.Schema) -> None:
+        self._schema = schema
+        self._writer = pq.ParquetWriter(pa.PythonFile(file, mode="w"), schema, compression="zstd")
+        self._waiting: list[pa.RecordBatch] = []
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        columns = [column.cast(field.type) for column, field in zip(batch.columns, self._schema, strict=True)]
+        self._waiting.append(pa.RecordBatch.from_arrays(columns, schema=self._schema))
+        if sum(len(waiting) for waiting in self._waiting) >= _GROUP_ROWS:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.Table.from_batches(self._waiting), row_group_size=2 * _GROUP_ROWS)
+            self._waiting = []
+
+
+def as_json(array: pa.Array) -> pa.LargeStringArray:
+    """Return each value as JSON: what is JSON already as it stands, NaN as null, a date as a string."""
+    kind = array.type
+    if isinstance(kind, pa.JsonType):
+        return pc.fill_null(array.storage, "null")
+    if pa.types.is_dictionary(kind):
+        array, kind = array.dictionary_decode(), kind.value_type
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        texts = array.cast(pa.large_string())
+    elif pa.types.is_floating(kind):
+        texts = pc.if_else(pc.is_finite(array), array, None).cast(pa.large_string())
+    elif kind in (pa.string(), pa.large_string(), pa.string_view()):
+        texts = _quoted(array.cast(pa.large_string()))
+    elif pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
+        texts = _list_of_objects(array)
+    else:
+        texts = pa.array([_json(value) for value in array.to_pylist()], pa.large_string())
+    return pc.fill_null(texts, "null")
+
+
+def _list_of_objects(array: pa.ListArray) -> pa.Array:
+    objects = array.flatten()
+    parts: list[Any] = []
+    for field in objects.type:
+        parts.append(("{" if not parts else ", ") + _json(field.name) + ": ")
+        parts.append(as_json(pc.struct_field(objects, field.name)))
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    lists = pa.ListArray.from_arrays(offsets, _joined(*parts, "}").cast(pa.string()))
+    written = _joined("[", pc.binary_join(lists, ", "), "]")
+    return pc.if_else(array.is_null(), None, written)
+
+
+def _quoted(texts: pa.LargeStringArray) -> pa.Array:
+    """Strings with quotes around them, and what JSON must have escaped."""
+    data = np.frombuffer(_characters(texts), np.uint8)
+    control = data < 32
+    if control.any():
+        return pa.array([None if text is None else _json(text) for text in texts.to_pylist()], pa.large_string())
+    for mark in ("\\", '"'):
+        if (data == ord(mark)).any():
+            texts = pc.replace_substring(texts, mark, "\\" + mark)
+    return _joined('"', texts, '"')
+
+
+def _joined(*parts: Any) -> pa.Array:
+    """The parts of each row, one after the other; null if one is."""
+    arrays = [
+        pa.scalar(part, pa.large_string()) if isinstance(part, str) else part.cast(pa.large_string()) for part in parts
+    ]
+    return pc.binary_join_element_wise(*arrays, pa.scalar("", pa.large_string()))
+
+
+def _characters(texts: pa.LargeStringArray) -> Any:
+    """The bytes of all strings, one after the other."""
+    _, offsets, data = texts.buffers()
+    if data is None or len(texts) == 0:
+        return b""
+    bounds = np.frombuffer(offsets, np.int64)[[texts.offset, texts.offset + len(texts)]]
+    return memoryview(data)[bounds[0] : bounds[1]]
+
+
+def _is_flat(kind: pa.DataType) -> bool:
+    """Whether CSV has a way to write it."""
+    return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _flat(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _flat(kind.value_type)
+    return kind if _is_flat(kind) and kind != pa.string_view() else pa.large_string()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
