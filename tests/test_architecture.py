@@ -11,7 +11,7 @@ SOURCE = Path(duanti.__file__).parent
 
 # From the ground up; a module may import those on the floors below its own.
 FLOORS = [
-    {"errors", "compilation"},
+    {"errors", "compilation", "arrow"},
     {"lexicon", "paragraphs", "corpus", "config"},
     {"bundle", "text_tables"},
     {"readers"},

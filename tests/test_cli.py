@@ -95,22 +95,62 @@ def test_inspect_shows_topics_provenance_and_terms(bundle: str, capsys: pytest.C
     ("content", "message"),
     [
         (b'{"text": "\\ud800"}\n', "line 1: 'text' holds a lone surrogate"),
-        (b'{"text": "a\\u0000b"}\n', "line 1: 'text' holds a NUL character"),
         (b'{"text": "a"}\n{"text": 1.5}\n', "line 2: 'text' is a number with a fraction, not a string"),
         (b'{"text": "a"}\n{"txt": "b"}\n', "line 2: no column 'text'; it has 'txt'. Did you mean 'txt'?"),
-        ("正文".encode() * 10 + b"\xff\n", "line 1: byte 0xff is not valid UTF-8"),
         (b"[1, 2]\n", "line 1: a list, not an object"),
     ],
 )
-def test_bad_input_is_one_line_with_its_place(
+def test_a_row_that_cannot_be_used_is_told_and_ends_a_strict_job(
     bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, message: str
 ) -> None:
-    path = tmp_path / "bad.jsonl"
+    path, rejects = tmp_path / "bad.jsonl", tmp_path / "out.jsonl.rejects.jsonl"
     path.write_bytes(content)
     arguments = ["predict", bundle, str(path), "-o", str(tmp_path / "out.jsonl")]
-    assert f"bad.jsonl, {message}" in ends_in_one_line(capsys, arguments, 1)
-    assert not (tmp_path / "out.jsonl").exists()
-    assert not list(tmp_path.glob(".out*"))
+    assert f"bad.jsonl, {message}" in ends_in_one_line(capsys, [*arguments, "--strict"], 1)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["bad.jsonl", "model"]
+    n_rows = content.count(b"\n")
+    said = ends_in_one_line(capsys, arguments, 0)
+    assert f"{n_rows} rows read = {n_rows - 1} labelled + 1 rejected ({rejects})" in said
+    assert message.partition(": ")[2] in json.loads(rejects.read_text(encoding="utf-8"))["reason"]
+    assert main(["predict", bundle, str(path)]) == 0
+    output = capsys.readouterr()
+    assert output.out.count("\n") == n_rows - 1
+    assert f"rejected: {path}, {message}" in output.err
+    assert output.err.splitlines()[-1] == f"duanti: {n_rows} rows read = {n_rows - 1} labelled + 1 rejected"
+    assert f"bad.jsonl, {message}" in main_says(capsys, ["predict", bundle, str(path), "--strict"], 1)
+
+
+def main_says(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int) -> str:
+    """Run the command, check its exit code, and return the last line on stderr."""
+    assert main(arguments) == code
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_kept_columns_and_the_report(bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, out, report = tmp_path / "t.jsonl", tmp_path / "o.jsonl", tmp_path / "r.json"
+    table.write_text('{"text": "股市大涨", "id": {"a": 1}, "n": 7}\n', encoding="utf-8")
+    options = ["--keep", "id", "--keep", "n", "--top", "1", "--report", str(report)]
+    assert main(["predict", bundle, str(table), "-o", str(out), *options]) == 0
+    row = json.loads(out.read_text(encoding="utf-8"))
+    assert (row["id"], row["n"], row["topic"], row["alternatives"]) == ({"a": 1}, 7, "财经", [])
+    assert json.loads(report.read_text(encoding="utf-8"))["topics"] == {"财经": {"rows": 1, "share": 1.0}}
+    capsys.readouterr()
+    keep = ["predict", bundle, str(table), "--keep"]
+    assert "the output has a column of that name" in ends_in_one_line(capsys, [*keep, "topic"], 2)
+    assert main([*keep, "x"]) == 0  # objects need not have every key
+    assert json.loads(capsys.readouterr().out)["x"] is None
+
+
+def test_the_output_format_is_asked_for_else_the_endings_else_the_inputs(bundle: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.csv").write_text("text\n股市\n", encoding="utf-8")
+    predict = ["predict", bundle, str(tmp_path / "in"), "-o"]
+    assert main([*predict, str(tmp_path / "folder")]) == 0
+    assert [path.name for path in (tmp_path / "folder").glob("[!.]*")] == ["a.csv"]
+    assert main([*predict, str(tmp_path / "o.tsv")]) == 0
+    assert "\t" in (tmp_path / "o.tsv").read_text(encoding="utf-8")
+    assert main([*predict, str(tmp_path / "o.txt"), "--format", "jsonl"]) == 0
+    assert (tmp_path / "o.txt").read_text(encoding="utf-8").startswith("{")
 
 
 def test_a_missing_bundle_or_input_is_the_datas_fault(

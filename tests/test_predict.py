@@ -4,23 +4,32 @@ import csv
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from duanti import DataError, TopicModel, UsageError
-from duanti.predict import Unit, find_inputs, output_format, predict_inputs, predict_units, write_rows
+from duanti import TopicModel
+from duanti.predict import PredictOptions, label_source, label_texts
+from duanti.readers import ReadOptions, find_sources
 
 ARTICLE = "\u3000\u3000中新网4月9日电 股市大涨，基金收益上升。\r\n\r\n球队赢了比赛\r\n责任编辑：张三\r\n"
 
 
-def rows_of(model: TopicModel, *names: str | Path, **settings: str) -> list[dict[str, object]]:
-    inputs = find_inputs([str(name) for name in names], **settings)
-    return [row for row, _ in predict_inputs(model, inputs)]
+def rows_of(
+    model: TopicModel, *names: str | Path, unit: str | None = None, n_jobs: int | None = None, **reading: Any
+) -> list[dict[str, Any]]:
+    """The output rows of some inputs."""
+    return [
+        row
+        for source in find_sources([str(name) for name in names])
+        for part in label_source(model, source, ReadOptions(**reading), PredictOptions(unit, n_jobs=n_jobs))
+        for row in part.batch.to_pylist()
+    ]
 
 
-def write_jsonl(path: Path, rows: list[object]) -> Path:
+def write_jsonl(path: Path, rows: list[Any]) -> Path:
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return path
 
@@ -34,7 +43,7 @@ def test_a_document_gives_a_row_per_paragraph(small_model: TopicModel, tmp_path:
         ("news", 2, "boilerplate"),
     ]
     assert [r["topic"] for r in rows] == ["财经", "体育", None]
-    assert ARTICLE[rows[0]["start"] : rows[0]["end"]] == "股市大涨，基金收益上升。"  # type: ignore[misc]
+    assert ARTICLE[rows[0]["start"] : rows[0]["end"]] == "股市大涨，基金收益上升。"
     assert rows[2]["probability"] is None
     assert rows[2]["alternatives"] == []
 
@@ -53,26 +62,51 @@ def test_a_table_gives_a_row_per_row(small_model: TopicModel, tmp_path: Path) ->
     assert [r["topic"] is None for r in rows] == [False, True, True, False]
 
 
+def test_rows_are_what_the_model_predicts(small_model: TopicModel) -> None:
+    texts = ["股市大涨", "球队,赢了比赛", None, "学校开学", "无𠀀"]
+    rows = label_texts(small_model, texts, list("abcde"), unit="text").to_pylist()
+    for row, prediction in zip(rows, small_model.predict(texts), strict=True):
+        assert (row["topic"], row["probability"]) == (prediction.topic, prediction.probability)
+        assert [(a["topic"], a["probability"]) for a in row["alternatives"]] == [*prediction.alternatives]
+
+
 def test_rows_of_one_document_are_its_paragraphs(small_model: TopicModel, tmp_path: Path) -> None:
-    table = [{"text": "股市", "document": "a"}, {"text": "球队", "document": "a"}, {"text": "学校", "document": "b"}]
-    rows = rows_of(small_model, write_jsonl(tmp_path / "t.jsonl", list(table)))
-    assert [(r["document"], r["paragraph"]) for r in rows] == [("a", 0), ("a", 1), ("b", 0)]
-
-
-@pytest.mark.parametrize("name", ["t.jsonl", "t.jsonl.gz", "t.csv", "t.tsv", "t.parquet"])
-def test_every_table_format_gives_the_same_rows(small_model: TopicModel, tmp_path: Path, name: str) -> None:
-    texts = ["股市大涨", '球队,赢了"比赛"', "学校开学"]
-    expected = [
-        row for row, _ in predict_units(small_model, [Unit(str(n), t) for n, t in enumerate(texts)], unit="text")
+    table = [
+        {"text": "股市", "document": "a"},
+        {"text": "球队", "document": "a"},
+        {"text": "学校", "document": "b"},
+        {"text": "学校", "document": ""},
+        {"text": "学校", "document": None},
+        {"text": "学校", "document": 7},
+        {"text": "学校", "document": "7"},
     ]
+    rows = rows_of(small_model, write_jsonl(tmp_path / "t.jsonl", list(table)))
+    places = [(r["document"], r["paragraph"]) for r in rows]
+    assert places == [("a", 0), ("a", 1), ("b", 0), ("3", 0), ("4", 0), ("7", 0), ("7", 1)]
+
+
+def test_documents_of_the_same_name_are_not_one(small_model: TopicModel, tmp_path: Path) -> None:
+    for year in ("2008", "2009"):
+        (tmp_path / year).mkdir()
+        (tmp_path / year / "news.txt").write_text("股市大涨\n球队赢了", encoding="utf-8")
+    rows = rows_of(small_model, tmp_path)
+    assert [(r["document"], r["paragraph"]) for r in rows] == [("news", 0), ("news", 1)] * 2
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.jsonl.gz", "t.jsonl.zst", "t.csv", "t.tsv", "t.parquet"])
+def test_every_table_format_gives_the_same_rows(small_model: TopicModel, tmp_path: Path, name: str) -> None:
+    texts = ["股市大涨", '球队,赢了"比赛"', "学校\n开学", "😂\t球"]
+    expected = label_texts(small_model, texts, [*"0123"], unit="text").to_pylist()
     path = tmp_path / name
-    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
     if name.endswith("parquet"):
         pq.write_table(pa.table({"text": texts}), path)
     elif name.endswith("gz"):
-        path.write_bytes(gzip.compress(lines.encode()))
+        path.write_bytes(gzip.compress(lines))
+    elif name.endswith("zst"):
+        path.write_bytes(pa.Codec("zstd").compress(lines, asbytes=True))
     elif name.endswith("jsonl"):
-        path.write_text(lines, encoding="utf-8")
+        path.write_bytes(lines)
     else:
         with path.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, delimiter="," if name.endswith("csv") else "\t").writerows(
@@ -95,68 +129,50 @@ def test_columns_may_have_other_names(small_model: TopicModel, tmp_path: Path) -
     assert (rows[0]["document"], rows[0]["topic"]) == ("7", "财经")
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 3, 1000])
-def test_the_size_of_a_chunk_changes_nothing(
-    small_model: TopicModel, monkeypatch: pytest.MonkeyPatch, chunk: int
+def test_the_unit_may_be_asked_for(small_model: TopicModel, tmp_path: Path) -> None:
+    table = write_jsonl(tmp_path / "t.jsonl", [{"text": ARTICLE}, {"text": ARTICLE}])
+    rows = rows_of(small_model, table, unit="paragraph")
+    assert [(r["document"], r["paragraph"]) for r in rows] == [
+        ("0", 0),
+        ("0", 1),
+        ("0", 2),
+        ("1", 0),
+        ("1", 1),
+        ("1", 2),
+    ]
+    (tmp_path / "news.txt").write_bytes(ARTICLE.encode())
+    assert [r["end"] for r in rows_of(small_model, tmp_path / "news.txt", unit="text")] == [len(ARTICLE)]
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 1 << 20])
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet", "txt"])
+def test_neither_blocks_nor_threads_change_a_row(
+    small_model: TopicModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, ending: str
 ) -> None:
-    units = [Unit("a", "股市\n球队"), Unit("a", "学校"), Unit("b", ""), Unit("b", "股市\n学校")]
-    expected = list(predict_units(small_model, units, unit="paragraph"))
-    monkeypatch.setattr("duanti.predict._CHUNK", chunk)
-    assert list(predict_units(small_model, units, unit="paragraph")) == expected
-    assert [(r["document"], r["paragraph"]) for r, _ in expected] == [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1)]
-
-
-def test_every_output_format_holds_the_same(small_model: TopicModel, tmp_path: Path) -> None:
-    (tmp_path / "news.txt").write_text(ARTICLE, encoding="utf-8")
-    rows = rows_of(small_model, tmp_path / "news.txt")
-    for kind in ("jsonl", "csv", "parquet"):
-        assert write_rows(rows, str(tmp_path / f"out.{kind}"), kind) == 3
-    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()] == rows
-    assert pq.read_table(tmp_path / "out.parquet").to_pylist() == rows
-    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
-        from_csv = list(csv.DictReader(file))
-    assert [row["topic"] for row in from_csv] == ["财经", "体育", ""]
-    assert float(from_csv[0]["probability"]) == rows[0]["probability"]
-    assert json.loads(from_csv[0]["alternatives"]) == rows[0]["alternatives"]
-    assert from_csv[2]["probability"] == ""
-
-
-def test_an_output_that_fails_half_way_is_not_there(small_model: TopicModel, tmp_path: Path) -> None:
-    path = tmp_path / "t.jsonl"
-    path.write_text('{"text": "股市"}\n' * 5000 + "broken\n", encoding="utf-8")
-    with pytest.raises(DataError, match="line 5001"):
-        write_rows(
-            iter(row for row, _ in predict_inputs(small_model, find_inputs([str(path)]))),
-            str(tmp_path / "o.csv"),
-            "csv",
-        )
-    assert [entry.name for entry in tmp_path.iterdir()] == ["t.jsonl"]
-
-
-def test_an_output_that_cannot_be_written_is_one_line(small_model: TopicModel, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be written"):
-        write_rows([], str(tmp_path / "nowhere" / "o.jsonl"), "jsonl")
-
-
-def test_the_output_format_follows_request_then_ending_then_terminal() -> None:
-    assert output_format("csv", "x.parquet", is_terminal=True) == "csv"
-    assert output_format(None, "x.parquet", is_terminal=True) == "parquet"
-    assert output_format(None, None, is_terminal=True) == "table"
-    assert output_format(None, None, is_terminal=False) == "jsonl"
-    with pytest.raises(UsageError, match="cannot tell the format"):
-        output_format(None, "x.doc", is_terminal=False)
-    with pytest.raises(UsageError, match="for the terminal"):
-        output_format("table", "x.txt", is_terminal=True)
-
-
-def test_missing_and_empty_inputs_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file or folder"):
-        find_inputs([str(tmp_path / "nowhere.txt")])
-    with pytest.raises(DataError, match="an empty folder"):
-        find_inputs([str(tmp_path)])
-    (tmp_path / "picture.png").write_bytes(b"x")
-    with pytest.raises(DataError, match="cannot tell its format"):
-        find_inputs([str(tmp_path)])
+    table = [
+        {"text": text, "document": document}
+        for text, document in [("股市\n球队", "a"), ("学校", "a"), ("", "b"), ("股市，\r\n学校", "b"), ("球队", None)]
+        * 9
+    ]
+    path = tmp_path / f"t.{ending}"
+    if ending == "jsonl":
+        write_jsonl(path, list(table))
+    elif ending == "csv":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, ["document", "text"])
+            writer.writeheader()
+            writer.writerows(table)
+    elif ending == "parquet":
+        pq.write_table(pa.Table.from_pylist(table), path, row_group_size=4)
+    else:
+        path = tmp_path / "folder"
+        path.mkdir()
+        for number, row in enumerate(table):
+            (path / f"{number:02}.txt").write_text(str(row["text"]), encoding="utf-8")
+    expected = rows_of(small_model, path, unit="paragraph", n_jobs=1)
+    assert len(expected) == 6 * 9
+    monkeypatch.setattr("duanti.readers._BLOCK_BYTES", size)
+    assert rows_of(small_model, path, unit="paragraph", n_jobs=3) == expected
 
 
 def test_a_million_characters_in_one_line_are_one_paragraph(small_model: TopicModel, tmp_path: Path) -> None:

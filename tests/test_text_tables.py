@@ -18,9 +18,9 @@ from duanti.text_tables import (
     SOUND,
     TOO_LONG,
     UNCLOSED,
+    cell_strings,
     scan_delimited,
     scan_json,
-    strings,
 )
 
 KEYS = ["text", "n", "键"]
@@ -73,8 +73,8 @@ def test_a_plain_line_is_what_json_reads(written: list[str]) -> None:
     found = scan_json(block, KEYS)
     numbers = [number for number, line in enumerate(written) if line.strip(" \t\r")]
     assert found.numbers.tolist() == numbers
-    columns = [strings(block, found.cells, column).to_pylist() for column in range(len(KEYS))]
-    raw = [strings(block, found.cells, column, raw=True).to_pylist() for column in range(len(KEYS))]
+    columns = [cell_strings(block, found.cells, column).to_pylist() for column in range(len(KEYS))]
+    raw = [cell_strings(block, found.cells, column, raw=True).to_pylist() for column in range(len(KEYS))]
     for row, number in enumerate(numbers):
         assert block[found.begins[row] : found.ends[row]].decode() == written[number]
         if not found.plain[row]:
@@ -131,7 +131,7 @@ def test_records_are_those_of_csv(text: str) -> None:
         return
     assert found.widths.tolist() == [len(cells) for cells in expected]
     for column in (0, 1):
-        ours = strings(block, found.cells, column).to_pylist()
+        ours = cell_strings(block, found.cells, column).to_pylist()
         assert ours == [cells[column] if column < len(cells) else None for cells in expected]
     assert found.n_lines == len(io.StringIO(text, newline="").readlines()) - (
         not text.endswith(("\n", "\r")) and text != ""

@@ -23,10 +23,11 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import IO, Any
 
 import pyarrow as pa
@@ -260,11 +261,10 @@ def _do_part(
     schema = output_schema([source], job.reading) if job.is_folder else output_schema(job.sources, job.reading)
     before = _facts(source)
     with (
-        ThreadPoolExecutor(1) as aside,
+        _digesting(source) as digest,
         _durable(place, workshop) as file,
         _durable(rejects_place, workshop) as rejects,
     ):
-        digest = aside.submit(_digest, source)
         with writing(job.kind, file, schema) as writer:
             for part in label_source(model, source, job.reading, job.options):
                 begin = time.perf_counter()
@@ -381,7 +381,7 @@ class _Ledger:
             when the input has changed
         """
         entry = self._entries.get(name)
-        if entry is None or not place.exists() or place.stat().st_size != entry["bytes"]:
+        if entry is None or source.is_stream or not place.exists() or place.stat().st_size != entry["bytes"]:
             return None
         facts = _facts(source)
         if any(entry[key] != value for key, value in facts.items()) and entry["sha256"] != _digest(source):
@@ -449,21 +449,34 @@ def _refuse_foreign(job: Job, parts: Mapping[str, Source], ledger: _Ledger) -> N
 
 
 def _facts(source: Source) -> dict[str, Any]:
-    """What tells at a glance that an input is still the same."""
+    """What tells at a glance that an input is still the same; nothing can of a stream."""
+    if source.is_stream:
+        return {}
     try:
         stats = [path.stat() for path in source.paths]
     except OSError as error:
         raise DataError(f"{source.place}: cannot be read ({error.strerror}).") from None
-    return {"size": sum(s.st_size for s in stats), "modified": max((s.st_mtime_ns for s in stats), default=0)}
+    return {"size": sum(s.st_size for s in stats), "modified": max(s.st_mtime_ns for s in stats)}
 
 
-def _digest(source: Source) -> str:
-    """SHA-256 of the bytes of an input."""
+@contextmanager
+def _digesting(source: Source) -> Iterator[Future[str]]:
+    """The digest of an input, worked out beside whatever is done in the block; given up when that fails."""
+    stop = Event()
+    with ThreadPoolExecutor(1) as aside:
+        try:
+            yield aside.submit(_digest, source, stop)
+        finally:
+            stop.set()
+
+
+def _digest(source: Source, stop: Event | None = None) -> str:
+    """SHA-256 of the bytes of an input; of a stream, which must not be read twice, of none."""
     state = hashlib.sha256()
     try:
-        for path in source.paths:
+        for path in () if source.is_stream else source.paths:
             with path.open("rb") as file:
-                while chunk := file.read(1 << 20):
+                while not (stop and stop.is_set()) and (chunk := file.read(1 << 20)):
                     state.update(chunk)
     except OSError as error:
         raise DataError(f"{source.place}: cannot be read ({error.strerror}).") from None

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from duanti.arrow import as_numpy, numbers, string, strings
 from duanti.model import Decisions, TopicModel
 from duanti.paragraphs import WITHOUT_TOPIC, split_paragraphs
 from duanti.readers import Block, ReadOptions, Reject, Source, Work
@@ -136,9 +137,7 @@ def label_texts(
 ) -> pa.RecordBatch:
     """Return the output rows of texts, each with the document it stands in."""
     n = len(texts)
-    block = Block(
-        pa.array(texts, pa.large_string()), pa.array(documents, pa.large_string()), {}, np.arange(n), [], n, 0
-    )
+    block = Block(strings(texts), strings(documents), {}, np.arange(n), [], n, 0)
     batch, _ = Numbering(model.topics).number(block, *label(model, block.texts, unit, top))
     return batch
 
@@ -157,7 +156,7 @@ def label(model: TopicModel, texts: pa.Array, unit: str, top: int) -> tuple[Piec
 
 def _as_they_stand(texts: pa.Array) -> Pieces:
     lengths = _lengths(texts)
-    kinds = pa.repeat("body", len(texts))
+    kinds = pa.repeat(string("body"), len(texts))
     return Pieces(np.arange(len(texts)), texts, np.zeros(len(texts), np.int64), lengths, kinds)
 
 
@@ -165,8 +164,8 @@ def _lengths(texts: pa.Array) -> NDArray[np.int64]:
     """Characters of each text, none for null."""
     import pyarrow.compute as pc  # here, because a terminal starts faster without it
 
-    lengths: NDArray[np.int64] = pc.fill_null(pc.utf8_length(texts), 0).to_numpy(zero_copy_only=False)
-    return lengths.astype(np.int64, copy=False)
+    lengths = pc.utf8_length(texts).cast(pa.int64())
+    return as_numpy(pc.coalesce(lengths, numbers(np.zeros(1, np.int64))[0]))
 
 
 def _paragraphs(texts: pa.Array) -> Pieces:
@@ -177,7 +176,7 @@ def _paragraphs(texts: pa.Array) -> Pieces:
         [piece.text for piece in pieces],
         np.array([piece.start for piece in pieces], np.int64),
         np.array([piece.end for piece in pieces], np.int64),
-        pa.array([piece.kind for piece in pieces], pa.string()),
+        strings([piece.kind for piece in pieces]),
     )
 
 
@@ -203,16 +202,16 @@ class Numbering:
     def number(self, block: Block, pieces: Pieces, decisions: Decisions) -> tuple[pa.RecordBatch, list[Reject]]:
         """Make the output rows of the block that comes next, and number those that cannot be used."""
         documents = self._documents(block, pieces.rows)
-        paragraphs = self._paragraphs(documents)
+        paragraphs = self._paragraphs(documents, pieces.rows if block.are_documents else None)
         columns = [
             documents,
-            pa.array(paragraphs),
-            pa.array(pieces.starts),
-            pa.array(pieces.ends),
-            pieces.kinds,
+            numbers(paragraphs),
+            numbers(pieces.starts),
+            numbers(pieces.ends),
+            pieces.kinds.cast(pa.string()),
             *_decided(self.topics, decisions),
         ]
-        kept = {name: array.take(pa.array(pieces.rows)) for name, array in block.kept.items()}
+        kept = {name: array.take(numbers(pieces.rows)) for name, array in block.kept.items()}
         batch = pa.RecordBatch.from_arrays([*columns, *kept.values()], [*SCHEMA.names, *kept])
         rejects = [
             reject._replace(
@@ -227,14 +226,14 @@ class Numbering:
     def _documents(self, block: Block, rows: NDArray[np.int64]) -> pa.Array:
         import pyarrow.compute as pc
 
-        numbers = pa.array(self.n_rows + block.rows[rows]).cast(pa.string())
+        numbered = numbers(self.n_rows + block.rows[rows]).cast(pa.string())
         if block.documents is None:
-            return numbers
-        named = block.documents.cast(pa.string()).take(pa.array(rows))
-        is_named = pc.greater(pc.binary_length(named), 0)
-        return pc.if_else(pc.fill_null(is_named, fill_value=False), named, numbers)
+            return numbered
+        named = block.documents.cast(pa.string()).take(numbers(rows))
+        return pc.if_else(numbers(_lengths(named) > 0), named, numbered)
 
-    def _paragraphs(self, documents: pa.Array) -> NDArray[np.int64]:
+    def _paragraphs(self, documents: pa.Array, of_rows: NDArray[np.int64] | None) -> NDArray[np.int64]:
+        """Count from 0 where another document begins, or, where rows are documents, another row."""
         import pyarrow.compute as pc
 
         n = len(documents)
@@ -242,9 +241,12 @@ class Numbering:
             return np.zeros(0, np.int64)
         places = np.arange(n)
         begins = np.ones(n, np.bool_)
-        begins[1:] = pc.not_equal(documents.slice(1), documents.slice(0, n - 1)).to_numpy(zero_copy_only=False)
+        if of_rows is None:
+            begins[1:] = as_numpy(pc.not_equal(documents.slice(1), documents.slice(0, n - 1)))
+        else:
+            begins[1:] = of_rows[1:] != of_rows[:-1]
         paragraphs = places - np.maximum.accumulate(np.where(begins, places, 0))
-        if documents[0].as_py() == self._document:
+        if of_rows is None and documents[0].as_py() == self._document:
             first_run = int(np.argmax(begins[1:])) + 1 if begins[1:].any() else n
             paragraphs[:first_run] += self._paragraph + 1
         self._document, self._paragraph = documents[n - 1].as_py(), int(paragraphs[-1])
@@ -254,16 +256,16 @@ class Numbering:
 def _decided(topics: Sequence[str], decisions: Decisions) -> tuple[pa.Array, pa.Array, pa.Array]:
     """The columns topic, probability and alternatives."""
     known = decisions.known_terms > 0
-    names = pa.array(topics, pa.string())
-    best = names.take(pa.array(decisions.topics[:, 0], mask=~known))
-    probability = pa.array(decisions.probabilities[:, 0], mask=~known)
-    others = names.take(pa.array(decisions.topics[known, 1:].ravel()))
+    names = strings(topics).cast(pa.string())
+    best = names.take(numbers(decisions.topics[:, 0], known))
+    probability = numbers(decisions.probabilities[:, 0], known)
+    others = names.take(numbers(decisions.topics[known, 1:].ravel()))
     values = pa.StructArray.from_arrays(
-        [others, pa.array(decisions.probabilities[known, 1:].ravel())], fields=list(_ALTERNATIVE)
+        [others, numbers(decisions.probabilities[known, 1:].ravel())], fields=list(_ALTERNATIVE)
     )
     offsets = np.concatenate([[0], np.cumsum(known * (decisions.topics.shape[1] - 1))]).astype(np.int32)
     return (
         best,
         probability,
-        pa.ListArray.from_arrays(pa.array(offsets), values, type=SCHEMA.field("alternatives").type),
+        pa.ListArray.from_arrays(numbers(offsets), values, type=SCHEMA.field("alternatives").type),
     )

@@ -31,6 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from duanti.arrow import large_strings, numbers, strings
 from duanti.corpus import FORMATS, check_columns, decode, file_format, logger, looks_like_utf8, string_fault, type_name
 from duanti.errors import DataError
 from duanti.text_tables import (
@@ -46,9 +47,9 @@ from duanti.text_tables import (
     UNCLOSED,
     Cells,
     Records,
+    cell_strings,
     scan_delimited,
     scan_json,
-    strings,
 )
 
 STDIN = "-"
@@ -98,6 +99,7 @@ class Block(NamedTuple):
     rejects: Sequence[Reject]
     n_rows: int  # in all
     n_lines: int  # in all; 0 for formats without lines
+    are_documents: bool = False  # whether each row is a document of its own, whatever it is called
 
 
 class Work(NamedTuple):
@@ -122,10 +124,15 @@ class Source:
         return self.kind != "text"
 
     @property
+    def is_stream(self) -> bool:
+        """Whether it can be read but once: stdin, a pipe."""
+        return not self.paths or any(path.exists() and not path.is_file() for path in self.paths)
+
+    @property
     def n_bytes(self) -> int | None:
         """Size on disk, None when nobody knows."""
         try:
-            return sum(path.stat().st_size for path in self.paths) if self.paths else None
+            return None if self.is_stream else sum(path.stat().st_size for path in self.paths)
         except OSError:
             return None
 
@@ -186,7 +193,7 @@ def find_sources(names: Iterable[str], input_format: str | None = None) -> list[
 
 def one_by_one(source: Source) -> list[Source]:
     """Return a source for each document of a folder; any other as it is."""
-    if len(source.paths) < 2:
+    if source.is_table or not source.paths:
         return [source]
     root = Path(source.place)
     return [Source(str(path), _name(path, root), source.kind, (path,)) for path in source.paths]
@@ -236,7 +243,7 @@ class _Bytes:
 
     def n_bytes(self) -> int:
         """How many bytes were taken from the file since this was last asked."""
-        if self._raw is None or self._path is None or self._raw.closed:
+        if self._raw is None or self._path is None or self._raw.closed or not self._raw.seekable():
             return 0
         told, self._told = self._told, self._raw.tell()
         return self._told - told
@@ -309,9 +316,7 @@ def _guess(chunk: bytes) -> str:
 
 def _is_utf8(data: bytes) -> bool:
     try:
-        pa.Array.from_buffers(
-            pa.large_string(), 1, [None, pa.py_buffer(np.array([0, len(data)], np.int64)), pa.py_buffer(data)]
-        ).validate(full=True)
+        large_strings(np.array([0, len(data)], np.int64), data, np.ones(1, np.bool_)).validate(full=True)
     except pa.ArrowInvalid:
         return False
     return True
@@ -348,7 +353,7 @@ def _block(
     rows = np.arange(len(texts))
     if faults:
         rows = np.delete(rows, list(faults))
-        chosen = pa.array(rows)
+        chosen = numbers(rows)
         texts, documents = texts.take(chosen), None if documents is None else documents.take(chosen)
         kept = {name: array.take(chosen) for name, array in kept.items()}
     n_rows = len(rows) + len(faults)
@@ -373,9 +378,13 @@ def _too_long(what: str, max_chars: int) -> str:
     return f"{what} more than {max_chars:,} characters (--max-chars)"
 
 
+def _too_many_bytes(what: str, longest: int) -> str:
+    return f"a {what} of more than {longest:,} bytes (--max-chars)"
+
+
 def _nothing(n_lines: int) -> Block:
     """A block without rows."""
-    return Block(pa.array([], pa.large_string()), None, {}, np.zeros(0, np.int64), [], 0, n_lines)
+    return Block(strings([]), None, {}, np.zeros(0, np.int64), [], 0, n_lines)
 
 
 def _rejected(n_lines: int, reason: str) -> Block:
@@ -404,7 +413,7 @@ def _json_blocks(source: Source, options: ReadOptions) -> Iterator[Work]:
             pending = [chunk[cut:]]
         elif sum(map(len, pending)) > longest:
             # Of a line like this nothing is kept, not even while its end is looked for.
-            yield Work(partial(_rejected, 1, _too_long("a line of", longest)), stream.n_bytes())
+            yield Work(partial(_rejected, 1, _too_many_bytes("line", longest)), stream.n_bytes())
             pending, skipping = [], True
     if any(pending):
         yield Work(partial(_parse_json, b"".join(pending), options), stream.n_bytes())
@@ -416,7 +425,7 @@ def _parse_json(block: bytes, options: ReadOptions) -> Block:
     faults = _undecodable(block, found.begins.tolist(), found.ends.tolist())
     longest = _WIDEST_CHARACTER * options.max_chars
     for row in np.flatnonzero(found.ends - found.begins > longest).tolist():
-        faults[row] = _too_long("a line of", longest)
+        faults[row] = _too_many_bytes("line", longest)
     kinds = found.cells.kinds
     usual = found.plain & np.isin(kinds[:, 0], (NULL, PLAIN, ESCAPED, INTEGER)) & (kinds[:, 1] != OTHER)
     judged: dict[int, dict[str, Any]] = {}
@@ -428,8 +437,8 @@ def _parse_json(block: bytes, options: ReadOptions) -> Block:
             else:
                 judged[row] = answer
     block, cells = _with_values(block, found.cells, names, judged, options)
-    columns = {name: strings(block, cells, number) for number, name in enumerate(names[:2])}
-    kept = {name: strings(block, cells, names.index(name), raw=options.raw_json) for name in options.keep}
+    columns = {name: cell_strings(block, cells, number) for number, name in enumerate(names[:2])}
+    kept = {name: cell_strings(block, cells, names.index(name), raw=options.raw_json) for name in options.keep}
     if options.raw_json:
         kept = {name: pa.ExtensionArray.from_storage(JSON, array) for name, array in kept.items()}
     documents = columns.get(options.document_column) if (kinds[:, names.index(options.document_column)]).any() else None
@@ -515,7 +524,7 @@ def _delimited_blocks(source: Source, delimiter: str, options: ReadOptions) -> I
             yield Work(partial(_parse_records, block, records, header, options), stream.n_bytes())
         elif len(pending) > 2 * longest:
             # Of a row like this nothing is kept, not even while its end is looked for.
-            yield Work(partial(_rejected, 1, _too_long("a row of", 2 * longest)), stream.n_bytes())
+            yield Work(partial(_rejected, 1, _too_many_bytes("row", 2 * longest)), stream.n_bytes())
             pending, skipping = b"", True
 
 
@@ -569,7 +578,7 @@ def _parse_records(block: bytes, found: Records, header: _Header, options: ReadO
     for row in np.flatnonzero(found.widths != len(header.names)).tolist():
         what = f"{found.widths[row]:,} cells where the header has {len(header.names):,}. Is a quote missing?"
         faults.setdefault(row, what)
-    texts, documents, *kept = (strings(block, found.cells, column) for column in range(len(header.columns)))
+    texts, documents, *kept = (cell_strings(block, found.cells, column) for column in range(len(header.columns)))
     return _block(
         texts,
         documents if header.columns[1] >= 0 else None,
@@ -647,7 +656,7 @@ def _sound_strings(name: str, array: pa.Array, faults: dict[int, str]) -> pa.Arr
             except UnicodeDecodeError as error:
                 faults.setdefault(row, f"{name!r} holds byte {cell[error.start]:#04x}, which cannot be decoded")
                 cells.append(None)
-        return pa.array(cells, pa.large_string())
+        return strings(cells)
     return array
 
 
@@ -697,8 +706,9 @@ def _parse_documents(files: Sequence[tuple[str, str, Callable[[], bytes]]], opti
             faults[row] = str(error).removeprefix(place).lstrip(":, ").removesuffix(".")
         names.append(name)
         texts.append(text)
-    block = _block(pa.array(texts, pa.large_string()), pa.array(names, pa.large_string()), {}, None, faults, 0, options)
-    return block._replace(rejects=[reject._replace(file=files[reject.row][1]) for reject in block.rejects])
+    block = _block(strings(texts), strings(names), {}, None, faults, 0, options)
+    rejects = [reject._replace(file=files[reject.row][1]) for reject in block.rejects]
+    return block._replace(rejects=rejects, are_documents=True)
 
 
 def _limited(chunks: Iterable[bytes], longest: int) -> Iterator[bytes]:

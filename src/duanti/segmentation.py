@@ -67,7 +67,9 @@ class CodePoints(NamedTuple):
             array.validate(full=True)
         except pa.ArrowInvalid as error:
             raise DataError(f"an Arrow array of texts is damaged: {error}. Write it as UTF-8.") from None
-        array = array.cast(pa.large_string()).fill_null("")
+        array = array.cast(pa.large_string())
+        if array.null_count:
+            array = array.fill_null("")
         if isinstance(array, pa.ChunkedArray):
             array = array.combine_chunks()
         _, offsets, data = array.buffers()

@@ -4,7 +4,7 @@ Owns where the cells of a row stand in a block of bytes, and what their characte
 what Python's ``json`` and strict ``csv`` take, and means the same; a JSON line that is out of the ordinary is marked,
 for ``json`` to judge. Refuses to know files, which columns there should be, and what a text is.
 
-    bytes ─┬─ scan_json ──────┬─ Cells: begin, end and kind of each wanted cell ─ strings ─ Arrow array
+    bytes ─┬─ scan_json ──────┬─ Cells: begin, end and kind of each wanted cell ─ cell_strings ─ Arrow array
            └─ scan_delimited ─┘
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from duanti.arrow import large_strings
 from duanti.compilation import borrowed, inlined, kernel
 
 #: What a cell is. Only strings have ESCAPED (JSON's backslashes) and DOUBLED (CSV's quotes).
@@ -94,7 +95,7 @@ def scan_delimited(block: bytes, delimiter: str, columns: Sequence[int], longest
     return Records(begins[:n], ends[:n], lines[:n], widths[:n], faults[:n], cells.select(np.s_[:n]), consumed, n_lines)
 
 
-def strings(block: bytes, cells: Cells, column: int, *, raw: bool = False) -> pa.LargeStringArray:
+def cell_strings(block: bytes, cells: Cells, column: int, *, raw: bool = False) -> pa.LargeStringArray:
     """Return one column's cells as an Arrow array: strings unescaped, numbers as their digits, absent ones null.
 
     ``raw``: JSON as it stands, strings with their quotes.
@@ -106,8 +107,7 @@ def strings(block: bytes, cells: Cells, column: int, *, raw: bool = False) -> pa
         kinds = np.where(kinds == ABSENT, ABSENT, OTHER).astype(np.uint8)
     data, offsets = _copy_strings(np.frombuffer(block, np.uint8), begins, ends, kinds)
     present = kinds > NULL
-    validity = None if present.all() else pa.py_buffer(np.packbits(present, bitorder="little"))
-    return pa.Array.from_buffers(pa.large_string(), len(kinds), [validity, pa.py_buffer(offsets), pa.py_buffer(data)])
+    return large_strings(offsets, data, present)
 
 
 def _names(keys: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

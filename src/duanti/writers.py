@@ -6,6 +6,8 @@ finished.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,11 +19,14 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from duanti.arrow import as_numpy, numbers, string, strings
+
 #: The formats that can be written, each with its file name ending.
 OUTPUT_ENDINGS = {"jsonl": ".jsonl", "csv": ".csv", "tsv": ".tsv", "parquet": ".parquet"}
 
 # Rows in a group of a Parquet file: readers skip and parallelise by group.
 _GROUP_ROWS = 1 << 17
+_NULL = string("null")
 
 
 class Writer(Protocol):
@@ -72,7 +77,11 @@ class _JsonWriter:
 class _DelimitedWriter:
     def __init__(self, file: IO[bytes], schema: pa.Schema, delimiter: str) -> None:
         self._schema = pa.schema([(field.name, _flat(field.type)) for field in schema])
-        options = pacsv.WriteOptions(delimiter=delimiter, quoting_style="needed")
+        # The header is ours: pyarrow puts quotes around every name.
+        header = io.StringIO()
+        csv.writer(header, delimiter=delimiter, lineterminator="\n").writerow(schema.names)
+        file.write(header.getvalue().encode())
+        options = pacsv.WriteOptions(include_header=False, delimiter=delimiter, quoting_style="needed")
         self._writer = pacsv.CSVWriter(file, self._schema, write_options=options)
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -112,20 +121,20 @@ def as_json(array: pa.Array) -> pa.LargeStringArray:
     """Return each value as JSON: what is JSON already as it stands, NaN as null, a date as a string."""
     kind = array.type
     if isinstance(kind, pa.JsonType):
-        return pc.fill_null(array.storage, "null")
+        return pc.coalesce(array.storage, _NULL)
     if pa.types.is_dictionary(kind):
         array, kind = array.dictionary_decode(), kind.value_type
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         texts = array.cast(pa.large_string())
     elif pa.types.is_floating(kind):
-        texts = pc.if_else(pc.is_finite(array), array, None).cast(pa.large_string())
+        texts = pc.if_else(pc.is_finite(array), array, pa.nulls(1, kind)[0]).cast(pa.large_string())
     elif kind in (pa.string(), pa.large_string(), pa.string_view()):
         texts = _quoted(array.cast(pa.large_string()))
     elif pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
         texts = _list_of_objects(array)
     else:
-        texts = pa.array([_json(value) for value in array.to_pylist()], pa.large_string())
-    return pc.fill_null(texts, "null")
+        texts = strings([_json(value) for value in array.to_pylist()])
+    return pc.coalesce(texts.cast(pa.large_string()), _NULL)
 
 
 def _list_of_objects(array: pa.ListArray) -> pa.Array:
@@ -134,11 +143,11 @@ def _list_of_objects(array: pa.ListArray) -> pa.Array:
     for field in objects.type:
         parts.append(("{" if not parts else ", ") + _json(field.name) + ": ")
         parts.append(as_json(pc.struct_field(objects, field.name)))
-    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    lengths = as_numpy(pc.coalesce(pc.list_value_length(array), numbers(np.zeros(1, np.int32))[0]))
+    offsets = numbers(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
     lists = pa.ListArray.from_arrays(offsets, _joined(*parts, "}").cast(pa.string()))
-    written = _joined("[", pc.binary_join(lists, ", "), "]")
-    return pc.if_else(array.is_null(), None, written)
+    written = _joined("[", pc.binary_join(lists, string(", ").cast(pa.string())), "]")
+    return pc.if_else(array.is_null(), pa.nulls(1, written.type)[0], written)
 
 
 def _quoted(texts: pa.LargeStringArray) -> pa.Array:
@@ -146,7 +155,7 @@ def _quoted(texts: pa.LargeStringArray) -> pa.Array:
     data = np.frombuffer(_characters(texts), np.uint8)
     control = data < 32
     if control.any():
-        return pa.array([None if text is None else _json(text) for text in texts.to_pylist()], pa.large_string())
+        return strings([None if text is None else _json(text) for text in texts.to_pylist()])
     for mark in ("\\", '"'):
         if (data == ord(mark)).any():
             texts = pc.replace_substring(texts, mark, "\\" + mark)
@@ -155,10 +164,8 @@ def _quoted(texts: pa.LargeStringArray) -> pa.Array:
 
 def _joined(*parts: Any) -> pa.Array:
     """The parts of each row, one after the other; null if one is."""
-    arrays = [
-        pa.scalar(part, pa.large_string()) if isinstance(part, str) else part.cast(pa.large_string()) for part in parts
-    ]
-    return pc.binary_join_element_wise(*arrays, pa.scalar("", pa.large_string()))
+    arrays = [string(part) if isinstance(part, str) else part.cast(pa.large_string()) for part in parts]
+    return pc.binary_join_element_wise(*arrays, string(""))
 
 
 def _characters(texts: pa.LargeStringArray) -> Any:
