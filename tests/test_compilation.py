@@ -61,6 +61,19 @@ def test_a_changed_kernel_recompiles_its_callers_in_other_modules(tmp_path: Path
     assert run(package, XDG_CACHE_HOME=cache)[0] == "30"
 
 
+def test_a_changed_constant_recompiles_and_a_change_elsewhere_does_not(tmp_path: Path) -> None:
+    package = copy_of_the_package(tmp_path / "one")
+    source = INNER.replace("x + 1", "x + ONE").replace("\n\n\n", "\nfrom duanti.numbers import ONE\n\n\n", 1)
+    (package / "duanti" / "inner.py").write_text(source)
+    (package / "duanti" / "numbers.py").write_text("ONE = 1\n")
+    cache = str(tmp_path / "cache")
+    assert run(package, XDG_CACHE_HOME=cache)[:2] == ["20", "0 1"]
+    (package / "duanti" / "commands.py").write_text("import duanti.outer\n")
+    assert run(package, XDG_CACHE_HOME=cache)[:2] == ["20", "1 0"]
+    (package / "duanti" / "numbers.py").write_text("ONE = 2\n")
+    assert run(package, XDG_CACHE_HOME=cache)[:2] == ["30", "0 1"]
+
+
 def test_the_cache_belongs_to_the_user_alone(tmp_path: Path) -> None:
     folder = Path(run(copy_of_the_package(tmp_path / "one"), XDG_CACHE_HOME=str(tmp_path / "cache"))[2])
     assert folder == tmp_path / "cache" / "duanti"

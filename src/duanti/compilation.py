@@ -1,8 +1,8 @@
 """How kernels are compiled, and where their machine code is kept.
 
-Owns the ``kernel`` decorator and duanti's folder in the user's cache. Compiled code is kept under the digest of all
-of duanti's sources, so that a change to one kernel recompiles its callers in other modules, and copies of the same
-package share one cache. Refuses to know what a kernel computes.
+Owns the ``kernel`` decorator and duanti's folder in the user's cache. Compiled code is kept under the digest of the
+sources that any kernel can reach, so that a change to one kernel recompiles its callers in other modules, a change
+elsewhere none, and copies of the same package share one cache. Refuses to know what a kernel computes.
 
 numba's own cache watches only the file a function stands in, recompiles for every copy of the package, and fails at
 import where nothing is writable; its locators still serve everybody else's functions.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import os
+import re
 import shutil
 import stat
 import sys
@@ -102,11 +103,25 @@ def cache_folder() -> Path | None:
 
 @lru_cache(maxsize=1)
 def source_digest() -> str:
-    """SHA-256 over all of duanti's sources."""
+    """SHA-256 over the sources of all modules with kernels, and of all that those import from duanti."""
+    sources = {path.stem: path.read_bytes() for path in _PACKAGE.glob("*.py")}
+    reached: set[str] = set()
+    waiting = {name for name, source in sources.items() if b"duanti.compilation import" in source}
+    while waiting:
+        name = waiting.pop()
+        reached.add(name)
+        waiting |= _imported(sources[name]) & sources.keys() - reached
     state = hashlib.sha256()
-    for source in sorted(_PACKAGE.glob("*.py")):
-        state.update(source.name.encode() + hashlib.sha256(source.read_bytes()).digest())
+    for name in sorted(reached):
+        state.update(name.encode() + hashlib.sha256(sources[name]).digest())
     return state.hexdigest()
+
+
+def _imported(source: bytes) -> set[str]:
+    """Names that may be those of duanti's modules a source imports, anywhere in it."""
+    modules = re.findall(rb"from duanti\.(\w+)|import duanti\.(\w+)", source)
+    members = re.findall(rb"from duanti import ([\w, ]+)", source)
+    return {name.strip().decode() for names in (*modules, *(line.split(b",") for line in members)) for name in names}
 
 
 @lru_cache(maxsize=4)
