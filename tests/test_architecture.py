@@ -18,7 +18,7 @@ FLOORS = [
     {"segmentation"},
     {"features"},
     {"model"},
-    {"vectorizer"},
+    {"vectorizer", "drift"},
     {"pipeline", "evaluation"},
     {"tracking"},
     {"report", "predict", "writers", "progress"},

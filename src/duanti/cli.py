@@ -20,6 +20,7 @@ from duanti import __version__
 from duanti.errors import DuantiError, UsageError
 
 if TYPE_CHECKING:
+    from duanti.drift import DriftReport
     from duanti.evaluation import Report
     from duanti.jobs import Account
     from duanti.model import TopicModel
@@ -28,15 +29,18 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 success, 1 data or model at fault, 2 command or config."""
+    """Run the command and return its exit code: 0 success, 1 data or model at fault, 2 command or config, 3 drift."""
     return guarded("duanti", lambda: _dispatch(_parser().parse_args(arguments)))
 
 
-def guarded(program: str, action: Callable[[], object]) -> int:
-    """Run a program's action: a user's mistake ends in one line and its exit code, never in a traceback."""
+def guarded(program: str, action: Callable[[], int | None]) -> int:
+    """Run a program's action and return its exit code, 0 if it names none.
+
+    A user's mistake ends in one line and its exit code, never in a traceback.
+    """
     logging.basicConfig(format=f"{program}: %(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
     try:
-        action()
+        code = action()
         sys.stdout.flush()
     except DuantiError as error:
         print(f"{program}: {error}", file=sys.stderr)
@@ -48,11 +52,12 @@ def guarded(program: str, action: Callable[[], object]) -> int:
         # Whoever read us has had enough (head, less); leave nothing for the interpreter to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    return 0
+    return code or 0
 
 
-def _dispatch(options: argparse.Namespace) -> None:
-    options.run(options)
+def _dispatch(options: argparse.Namespace) -> int | None:
+    code: int | None = options.run(options)
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(verbs)
     _add_evaluate(verbs)
     _add_inspect(verbs)
+    _add_drift(verbs)
     return parser
 
 
@@ -92,6 +98,19 @@ def _add_predict(verbs: Any) -> None:
         choices=("table", "jsonl", "csv", "tsv", "parquet"),
         help="of the output (default: by OUTPUT's ending, else the input's)",
     )
+    _add_reading(verb)
+    verb.add_argument("--keep", action="append", default=[], metavar="NAME", help="column to hand on; may be repeated")
+    verb.add_argument("--top", type=_positive, default=3, metavar="K", help="topics to tell per row (default: 3)")
+    verb.add_argument(
+        "--strict", action="store_true", help="stop at the first row that cannot be used, with exit code 1"
+    )
+    verb.add_argument("--restart", action="store_true", help="forget what an earlier run finished, and begin again")
+    verb.add_argument("--report", metavar="FILE", help="write counts, topic shares and seconds per stage as JSON")
+    verb.set_defaults(run=_predict)
+
+
+def _add_reading(verb: Any) -> None:
+    """The options of every verb that reads inputs of any size."""
     verb.add_argument(
         "--input-format",
         choices=("text", "jsonl", "csv", "tsv", "parquet"),
@@ -100,9 +119,7 @@ def _add_predict(verbs: Any) -> None:
     verb.add_argument("--unit", choices=("text", "paragraph"), help="default: paragraph for documents, text for tables")
     verb.add_argument("--text-column", default="text", metavar="NAME", help="column with the text (default: text)")
     verb.add_argument("--document-column", default="document", metavar="NAME", help="column with the document")
-    verb.add_argument("--keep", action="append", default=[], metavar="NAME", help="column to hand on; may be repeated")
     verb.add_argument("--encoding", metavar="NAME", help="of the inputs (default: UTF-8, or GB18030 if they are that)")
-    verb.add_argument("--top", type=_positive, default=3, metavar="K", help="topics to tell per row (default: 3)")
     verb.add_argument("--jobs", type=_positive, metavar="N", help="threads (default: all cores)")
     verb.add_argument(
         "--max-chars",
@@ -111,12 +128,22 @@ def _add_predict(verbs: Any) -> None:
         metavar="N",
         help="longest text in characters; longer ones are rejected (default: 10 million)",
     )
-    verb.add_argument(
-        "--strict", action="store_true", help="stop at the first row that cannot be used, with exit code 1"
+
+
+def _add_drift(verbs: Any) -> None:
+    verb = verbs.add_parser(
+        "drift",
+        help="tell whether texts are still like those a model was trained on",
+        description="Compare texts with what the bundle recorded in training: shares of the topics, confidence, share "
+        "of unknown terms, distribution of the terms. Each figure is stable, to be watched, or has drifted. Exit code: "
+        "0 unless a figure has drifted, then 3.",
     )
-    verb.add_argument("--restart", action="store_true", help="forget what an earlier run finished, and begin again")
-    verb.add_argument("--report", metavar="FILE", help="write counts, topic shares and seconds per stage as JSON")
-    verb.set_defaults(run=_predict)
+    verb.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or models:/NAME@ALIAS")
+    verb.add_argument("inputs", metavar="INPUT", nargs="+", help="files or folders; - is stdin")
+    verb.add_argument("--rows", type=_positive, metavar="N", help="look at about the first N rows (default: all)")
+    verb.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    _add_reading(verb)
+    verb.set_defaults(run=_drift)
 
 
 def _add_evaluate(verbs: Any) -> None:
@@ -171,19 +198,11 @@ def load_model(bundle: str) -> TopicModel:
 
 def _predict(options: argparse.Namespace) -> None:
     from duanti.predict import PredictOptions
-    from duanti.readers import ReadOptions, check_encoding, find_sources
+    from duanti.readers import find_sources
 
-    check_encoding(options.encoding)
     sources = find_sources(options.inputs, options.input_format)
     kind = _output_format(options, sources)
-    reading = ReadOptions(
-        text_column=options.text_column,
-        document_column=options.document_column,
-        keep=_kept(options, sources),
-        encoding=options.encoding,
-        max_chars=options.max_chars,
-        raw_json=kind == "jsonl",
-    )
+    reading = _reading(options, _kept(options, sources), raw_json=kind == "jsonl")
     predicting = PredictOptions(options.unit, options.top, options.jobs)
     if kind == "table" or options.output is None or _is_stream(options.output):
         account = _predict_to_stream(options, sources, kind, reading, predicting)
@@ -193,6 +212,65 @@ def _predict(options: argparse.Namespace) -> None:
         from duanti.jobs import write_report
 
         write_report(options.report, account)
+
+
+def _drift(options: argparse.Namespace) -> int:
+    from duanti.drift import compare_profiles
+    from duanti.errors import BundleError
+    from duanti.jobs import Account, stream_job
+    from duanti.predict import PredictOptions, profile_labelled
+    from duanti.readers import find_sources
+
+    model = load_model(options.bundle)
+    reference = model.provenance.get("reference")
+    if reference is None:
+        raise BundleError(f"{options.bundle}: records nothing to compare with. Train it again with this duanti.")
+    sources, account = find_sources(options.inputs, options.input_format), Account()
+    labelled = stream_job(
+        model, sources, _reading(options), PredictOptions(options.unit, 1, options.jobs), account, _tell_reject
+    )
+    report = compare_profiles(reference, profile_labelled(model, labelled, rows=options.rows), model.spaces)
+    if options.json:
+        print(json.dumps(report.as_dict(), ensure_ascii=False))
+    else:
+        _print_drift(report)
+    if account.rejected:
+        print(f"duanti: {_balance(account)}", file=sys.stderr)
+    return 3 if report.verdict == "drifted" else 0
+
+
+def _print_drift(report: DriftReport) -> None:
+    figures = _table("figure", "training", "now", "distance", "verdict")
+    for drift in report.figures:
+        before, now = ("" if share is None else f"{share:.3f}" for share in (drift.training, drift.now))
+        figures.add_row(drift.figure.replace("_", " "), before, now, f"{drift.distance:.3f}", drift.verdict)
+    topics = _table("topic", "training", "now")
+    for topic, (before_share, now_share) in report.topics.items():
+        topics.add_row(topic, f"{before_share:.3f}", f"{now_share:.3f}")
+    _show(figures)
+    _show(topics)
+
+
+def _tell_reject(source: Source, reject: Reject) -> None:
+    from duanti.jobs import describe
+
+    print(f"duanti: rejected: {describe(source, reject)}", file=sys.stderr)
+
+
+def _reading(options: argparse.Namespace, keep: tuple[str, ...] = (), *, raw_json: bool = False) -> ReadOptions:
+    from duanti.readers import ReadOptions, check_encoding
+
+    check_encoding(options.encoding)
+    if options.text_column == options.document_column:
+        raise UsageError("--text-column and --document-column are the same. Name two columns.")
+    return ReadOptions(
+        text_column=options.text_column,
+        document_column=options.document_column,
+        keep=keep,
+        encoding=options.encoding,
+        max_chars=options.max_chars,
+        raw_json=raw_json,
+    )
 
 
 def _predict_to_disk(
@@ -228,15 +306,12 @@ def _predict_to_disk(
 def _predict_to_stream(
     options: argparse.Namespace, sources: Sequence[Source], kind: str, reading: ReadOptions, predicting: PredictOptions
 ) -> Account:
-    from duanti.jobs import Account, describe, output_schema, stream_job, strictly
+    from duanti.jobs import Account, output_schema, stream_job, strictly
     from duanti.writers import writing
-
-    def tell(source: Source, reject: Reject) -> None:
-        print(f"duanti: rejected: {describe(source, reject)}", file=sys.stderr)
 
     account = Account()
     labelled = stream_job(
-        load_model(options.bundle), sources, reading, predicting, account, strictly if options.strict else tell
+        load_model(options.bundle), sources, reading, predicting, account, strictly if options.strict else _tell_reject
     )
     if kind == "table":
         _print_labelled(labelled)
@@ -264,8 +339,6 @@ def _kept(options: argparse.Namespace, sources: Sequence[Source]) -> tuple[str, 
             raise UsageError(f"--keep {name}: the output has a column of that name. Rename the input's.")
     if options.keep and not all(source.is_table for source in sources):
         raise UsageError("--keep is for tables; documents have no columns.")
-    if options.text_column == options.document_column:
-        raise UsageError("--text-column and --document-column are the same. Name two columns.")
     return tuple(dict.fromkeys(options.keep))
 
 

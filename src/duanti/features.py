@@ -147,7 +147,7 @@ def prepare(batch: CodePoints, options: FeatureOptions, forms: Forms) -> CodePoi
 
 
 def count_terms(
-    texts: Texts, options: FeatureOptions, tables: TextTables, n_jobs: int | None = None
+    texts: Texts | CodePoints, options: FeatureOptions, tables: TextTables, n_jobs: int | None = None
 ) -> list[TermCounts]:
     """Count every term of every text, one ``TermCounts`` per kind."""
     analyzers = [_analyzer(kind, options, tables) for kind in options.kinds]
@@ -193,6 +193,24 @@ def learn_space(
     df = frequency[known].astype(np.int64)
     idf = np.log((n_texts + 1.0) / (df + 1.0)) + 1.0
     return TermSpace(counts.kind, counts.terms.take(pa.array(known)), df, idf, counts.hashes[known])
+
+
+class Tally(NamedTuple):
+    """What a space knows of some texts."""
+
+    document_frequency: NDArray[np.int64]  # of each of its terms, among these texts
+    unknown: int  # occurrences of terms it does not know
+    occurrences: int  # of all terms
+
+
+def tally_known(counts: TermCounts, space: TermSpace) -> Tally:
+    """Count in how many texts each known term stands, and how many occurrences are of unknown ones."""
+    frequency, totals = _sums_by_column(counts.rows.indices, counts.rows.values, len(counts.terms))
+    position = _columns_of(space.vocabulary, counts.hashes)
+    known = position >= 0
+    of_space = np.zeros(len(space), np.int64)
+    of_space[position[known]] = frequency[known]
+    return Tally(of_space, int(totals[~known].sum()), int(totals.sum()))
 
 
 def weigh_counts(counts: Sequence[TermCounts], spaces: Sequence[TermSpace], options: FeatureOptions) -> Rows:

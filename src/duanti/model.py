@@ -19,7 +19,7 @@ from duanti import __version__
 from duanti.bundle import Bundle, read_bundle, write_bundle
 from duanti.compilation import kernel
 from duanti.errors import BundleError
-from duanti.features import FeatureOptions, TermSpace, score_texts
+from duanti.features import FeatureOptions, TermCounts, TermSpace, count_terms, score_texts
 from duanti.lexicon import Forms, Lexicon, TextTables, read_only
 from duanti.paragraphs import WITHOUT_TOPIC, Paragraph, matter_spans, split_paragraphs
 from duanti.segmentation import CodePoints, Texts
@@ -178,11 +178,20 @@ class TopicModel:
         best = np.argsort(-self.weights[frequent], axis=0, kind="stable")[:n]
         return {topic: terms.take(frequent[best[:, column]]).to_pylist() for column, topic in enumerate(self.topics)}
 
+    def count_terms(self, texts: Texts, n_jobs: int | None = None) -> list[TermCounts]:
+        """Count all terms of some texts, known or not, one ``TermCounts`` for each space."""
+        return count_terms(self._matter(texts), self.options, self.tables, n_jobs)
+
     def _score(self, texts: Texts, n_jobs: int | None = None) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Scores and numbers of known terms; a dateline or a byline in a text counts for nothing."""
-        batch = CodePoints.of(texts)
-        matters = batch.narrowed(*matter_spans(*batch))
+        """Scores and numbers of known terms."""
+        matters = self._matter(texts)
         return score_texts(matters, self.spaces, self.options, self.tables, self.weights, self.bias, n_jobs)
+
+    @staticmethod
+    def _matter(texts: Texts) -> CodePoints:
+        """What counts of texts: neither a dateline nor a byline does."""
+        batch = CodePoints.of(texts)
+        return batch.narrowed(*matter_spans(*batch))
 
     def _link(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         probabilities: NDArray[np.float64] = _softmax(scores, self.temperature)

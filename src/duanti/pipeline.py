@@ -7,13 +7,13 @@ and the out-of-fold scores that calibrate it. Refuses to know files and tracking
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from scipy import sparse
 from scipy.optimize import minimize_scalar
+from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import ComplementNB
@@ -22,8 +22,9 @@ from threadpoolctl import threadpool_limits
 
 from duanti.config import ClassifierConfig, ComplementNBConfig, LinearSVCConfig, RunConfig
 from duanti.corpus import Corpus
+from duanti.drift import Profile
 from duanti.errors import DataError
-from duanti.features import TermCounts, load_tables
+from duanti.features import TermCounts, load_tables, tally_known
 from duanti.model import TopicModel
 from duanti.paragraphs import matter
 from duanti.segmentation import available_cores
@@ -60,6 +61,8 @@ def fit_topic_model(config: RunConfig, corpus: Corpus, *, progress: Progress = l
     (vectorizer, weights, bias), *held_out = fitted
     progress("calibrating")
     topics = tuple(corpus.topic_counts)
+    scores, gold = _out_of_fold_scores(held_out, y, topics)
+    temperature = _out_of_fold_temperature(scores, gold)
     return TopicModel(
         topics=topics,
         options=vectorizer.options,
@@ -67,8 +70,13 @@ def fit_topic_model(config: RunConfig, corpus: Corpus, *, progress: Progress = l
         tables=load_tables(vectorizer.options),
         weights=weights,
         bias=bias,
-        temperature=_out_of_fold_temperature(held_out, folds, y, topics),
-        provenance={"name": config.name, "recipe": config.recipe(), "corpus": describe_corpus(corpus)},
+        temperature=temperature,
+        provenance={
+            "name": config.name,
+            "recipe": config.recipe(),
+            "corpus": describe_corpus(corpus),
+            "reference": _reference(scores, temperature, held_out, topics),
+        },
     )
 
 
@@ -146,6 +154,16 @@ def _n_folds(config: RunConfig, corpus: Corpus) -> int:
     return min(config.calibration.folds, len(set(corpus.groups)))
 
 
+class _HeldOut(NamedTuple):
+    """What a fold's model says of the rows it did not see."""
+
+    rows: NDArray[np.intp]
+    scores: NDArray[np.float64]  # (n_rows, n_topics)
+    topics: NDArray[np.object_]  # that the fold has seen
+    unknown: int  # occurrences of terms that it has not
+    occurrences: int
+
+
 def _fit_part(
     vectorizer: TermVectorizer,
     classifier: Any,
@@ -155,7 +173,7 @@ def _fit_part(
     *,
     keep_model: bool,
 ) -> Any:
-    """Fit on some rows. Returns the frozen model, or (rows held out, their scores, the topics those are of)."""
+    """Fit on some rows. Returns the frozen model, or what it says of the others: None if it cannot be fitted."""
     with threadpool_limits(1):
         training = [part.select(rows) for part in counts]
         topics = np.unique(y[rows])
@@ -166,20 +184,42 @@ def _fit_part(
         if keep_model:
             return vectorizer, weights, bias
         held_out = np.setdiff1d(np.arange(len(y)), rows)
-        matrix: sparse.csr_matrix = vectorizer.transform_counts([part.select(held_out) for part in counts])
-        return held_out, matrix @ weights.astype(np.float64) + bias, topics
+        others = [part.select(held_out) for part in counts]
+        scores = vectorizer.transform_counts(others) @ weights.astype(np.float64) + bias
+        tallies = [tally_known(part, space) for part, space in zip(others, vectorizer.spaces_, strict=True)]
+        unknown, occurrences = sum(tally.unknown for tally in tallies), sum(tally.occurrences for tally in tallies)
+        return _HeldOut(held_out, scores, topics, unknown, occurrences)
 
 
-def _out_of_fold_temperature(
-    held_out: Sequence[Any], folds: NDArray[np.intp], y: NDArray[np.object_], topics: tuple[str, ...]
-) -> float:
-    """Temperature over all rows that some fold scored; a topic that a fold never saw cannot be scored by it."""
+def _out_of_fold_scores(
+    held_out: Sequence[_HeldOut | None], y: NDArray[np.object_], topics: tuple[str, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Scores of all rows that a fold scored and whose topic it knew, and the columns of their gold topics.
+
+    A topic that a fold never saw has a score of minus infinity there.
+    """
     column = {topic: number for number, topic in enumerate(topics)}
     scores = np.full((len(y), len(topics)), -np.inf)
     for part in held_out:
         if part is not None:
-            rows, values, seen = part
-            scores[np.ix_(rows, [column[topic] for topic in seen])] = values
+            scores[np.ix_(part.rows, np.array([column[topic] for topic in part.topics]))] = part.scores
     gold = np.array([column[topic] for topic in y])
     usable = np.isfinite(scores[np.arange(len(y)), gold])
-    return fit_temperature(scores[usable], gold[usable]) if usable.any() else 1.0
+    return scores[usable], gold[usable]
+
+
+def _out_of_fold_temperature(scores: NDArray[np.float64], gold: NDArray[np.intp]) -> float:
+    return fit_temperature(scores, gold) if len(gold) else 1.0
+
+
+def _reference(
+    scores: NDArray[np.float64], temperature: float, held_out: Sequence[_HeldOut | None], topics: tuple[str, ...]
+) -> dict[str, Any]:
+    """What the model makes of its training texts, out of fold: what drift is measured against."""
+    profile = Profile(topics, ())
+    probabilities = softmax(scores / temperature, axis=1)
+    profile.add_predictions(probabilities.argmax(axis=1), probabilities.max(axis=1))
+    for part in held_out:
+        if part is not None:
+            profile.add_unknown(part.unknown, part.occurrences)
+    return profile.as_dict()

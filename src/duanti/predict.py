@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -21,6 +21,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from duanti.arrow import as_numpy, numbers, string, strings
+from duanti.drift import Profile
+from duanti.errors import DataError
 from duanti.model import Decisions, TopicModel
 from duanti.paragraphs import WITHOUT_TOPIC, split_paragraphs
 from duanti.readers import Block, ReadOptions, Reject, Source, Work
@@ -109,6 +111,30 @@ def label_source(
         finally:
             for _, waiting in under_way:
                 waiting.cancel()
+
+
+def profile_labelled(model: TopicModel, labelled: Iterable[Labelled], *, rows: int | None = None) -> Profile:
+    """Count what a model makes of labelled texts, of the first ``rows`` or of all: what drift compares.
+
+    Raises
+    ------
+    DataError
+        when there is no text
+    """
+    import pyarrow.compute as pc
+
+    profile, topics = Profile(model.topics, model.spaces), strings(model.topics).cast(pa.string())
+    for part in labelled:
+        numbered = pc.index_in(part.batch.column("topic"), value_set=topics).cast(pa.int64())
+        chosen = as_numpy(pc.coalesce(numbered, numbers(np.full(1, -1))[0]))
+        probabilities = as_numpy(pc.coalesce(part.batch.column("probability"), numbers(np.zeros(1))[0]))
+        profile.add_predictions(chosen, probabilities)
+        profile.add_terms(model.count_terms(part.texts))
+        if rows is not None and profile.rows >= rows:
+            break
+    if not profile.rows:
+        raise DataError("the input holds no text that can be used: nothing to compare.")
+    return profile
 
 
 class _Done(NamedTuple):
