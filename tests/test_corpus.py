@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duanti import Corpus, DataError, read_corpus
-from duanti.corpus import checked_string, decode
+from duanti.corpus import decode, string_fault
 
 TOPICS = ("财经", "体育", "教育", "Science & 技术", "房产")
 ROWS = [
@@ -380,10 +380,9 @@ def test_columns_may_have_other_names(tmp_path: Path) -> None:
 
 
 def test_nothing_but_strings_and_whole_numbers_is_a_string() -> None:
-    assert checked_string("here", "text", None) == ""
-    assert checked_string("here", "text", -3) == "-3"
-    with pytest.raises(DataError, match="here: 'text' is an object, not a string"):
-        checked_string("here", "text", {})
+    assert string_fault("text", None) is None
+    assert string_fault("text", -3) is None
+    assert string_fault("text", {}) == "'text' is an object, not a string"
 
 
 def test_topics_are_counted_in_code_point_order() -> None:
