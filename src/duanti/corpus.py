@@ -262,9 +262,7 @@ def _scan(path: Path, columns: tuple[str, str, str], encoding: str | None, *, st
     return Scan(Corpus(_stem(path), texts, topics, documents), places, faults)
 
 
-def _entries(
-    path: Path, columns: tuple[str, str, str], encoding: str | None, *, strict: bool
-) -> Iterator[Row | Fault]:
+def _entries(path: Path, columns: tuple[str, str, str], encoding: str | None, *, strict: bool) -> Iterator[Row | Fault]:
     """What a file or folder holds, row by row, with only the columns asked for where the format can tell them apart.
 
     Raises

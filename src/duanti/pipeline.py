@@ -7,7 +7,7 @@ and the out-of-fold scores that calibrate it. Refuses to know files and tracking
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -52,12 +52,10 @@ def fit_topic_model(config: RunConfig, corpus: Corpus, *, progress: Progress = l
     folds = np.asarray(corpus.folds(_n_folds(config, corpus), config.seed))
     progress(f"fitting {config.classifier.kind} and {folds.max() + 1} folds")
     classifier = make_classifier(config.classifier, config.seed)
-    parts = [np.arange(len(corpus)), *(np.flatnonzero(folds != fold) for fold in range(folds.max() + 1))]
-    fitted = Parallel(n_jobs=n_jobs, backend="loky")(
-        delayed(_fit_part)(clone(vectorizer), clone(classifier), counts, y, rows, keep_model=number == 0)
-        for number, rows in enumerate(parts)
+    everything = Split(np.arange(len(corpus)), None)
+    (vectorizer, weights, bias), *held_out = _fit_splits(
+        vectorizer, classifier, counts, y, [everything, *splits_of(folds)], n_jobs
     )
-    (vectorizer, weights, bias), *held_out = fitted
     progress("calibrating")
     topics = tuple(corpus.topic_counts)
     return TopicModel(
@@ -67,9 +65,40 @@ def fit_topic_model(config: RunConfig, corpus: Corpus, *, progress: Progress = l
         tables=load_tables(vectorizer.options),
         weights=weights,
         bias=bias,
-        temperature=_out_of_fold_temperature(held_out, folds, y, topics),
+        temperature=_temperature(_gather_scores(held_out, len(y), topics), y, topics),
         provenance={"name": config.name, "recipe": config.recipe(), "corpus": describe_corpus(corpus)},
     )
+
+
+class Split(NamedTuple):
+    """Rows to learn from and rows to score with what was learnt; None: keep the model instead."""
+
+    training: NDArray[np.intp]
+    held_out: NDArray[np.intp] | None
+
+
+def splits_of(folds: NDArray[np.intp]) -> list[Split]:
+    """Return a split per fold (of each row, 0..n_folds-1): its own rows held out."""
+    return [Split(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(folds.max() + 1)]
+
+
+def held_out_scores(
+    vectorizer: TermVectorizer,
+    classifier: Any,
+    counts: Sequence[TermCounts],
+    y: NDArray[np.object_],
+    splits: Sequence[Split],
+    n_jobs: int,
+) -> tuple[NDArray[np.float64], float]:
+    """Score each row by a model that did not learn from it.
+
+    Returns scores (n_rows, n_topics), topics sorted, and the temperature that makes their softmax most likely.
+    Rows that no split holds out, and topics that their split never saw, have minus infinity.
+    """
+    topics = sorted(set(y))
+    held_out = _fit_splits(vectorizer, classifier, counts, y, splits, n_jobs)
+    scores = _gather_scores(held_out, len(y), topics)
+    return scores, _temperature(scores, y, topics)
 
 
 def make_vectorizer(config: RunConfig) -> TermVectorizer:
@@ -146,40 +175,52 @@ def _n_folds(config: RunConfig, corpus: Corpus) -> int:
     return min(config.calibration.folds, len(set(corpus.groups)))
 
 
-def _fit_part(
+def _fit_splits(
     vectorizer: TermVectorizer,
     classifier: Any,
     counts: Sequence[TermCounts],
     y: NDArray[np.object_],
-    rows: NDArray[np.intp],
-    *,
-    keep_model: bool,
+    splits: Sequence[Split],
+    n_jobs: int,
+) -> list[Any]:
+    return list(
+        Parallel(n_jobs=n_jobs, backend="loky")(
+            delayed(_fit_split)(clone(vectorizer), clone(classifier), counts, y, split) for split in splits
+        )
+    )
+
+
+def _fit_split(
+    vectorizer: TermVectorizer, classifier: Any, counts: Sequence[TermCounts], y: NDArray[np.object_], split: Split
 ) -> Any:
-    """Fit on some rows. Returns the frozen model, or (rows held out, their scores, the topics those are of)."""
+    """Fit on some rows. Returns (rows held out, their scores, the topics those are of); where none are, the model."""
     with threadpool_limits(1):
-        training = [part.select(rows) for part in counts]
-        topics = np.unique(y[rows])
+        training = [part.select(split.training) for part in counts]
+        topics = np.unique(y[split.training])
         if len(topics) < 2:
             return None
-        classifier.fit(vectorizer.fit_counts(training).transform_counts(training), y[rows])
+        classifier.fit(vectorizer.fit_counts(training).transform_counts(training), y[split.training])
         weights, bias = freeze(classifier)
-        if keep_model:
+        if split.held_out is None:
             return vectorizer, weights, bias
-        held_out = np.setdiff1d(np.arange(len(y)), rows)
-        matrix: sparse.csr_matrix = vectorizer.transform_counts([part.select(held_out) for part in counts])
-        return held_out, matrix @ weights.astype(np.float64) + bias, topics
+        matrix: sparse.csr_matrix = vectorizer.transform_counts([part.select(split.held_out) for part in counts])
+        return split.held_out, matrix @ weights.astype(np.float64) + bias, topics
 
 
-def _out_of_fold_temperature(
-    held_out: Sequence[Any], folds: NDArray[np.intp], y: NDArray[np.object_], topics: tuple[str, ...]
-) -> float:
-    """Temperature over all rows that some fold scored; a topic that a fold never saw cannot be scored by it."""
+def _gather_scores(held_out: Sequence[Any], n_rows: int, topics: Sequence[str]) -> NDArray[np.float64]:
+    """Scores (n_rows, n_topics); minus infinity for rows nobody held out, and topics their split never saw."""
     column = {topic: number for number, topic in enumerate(topics)}
-    scores = np.full((len(y), len(topics)), -np.inf)
+    scores = np.full((n_rows, len(topics)), -np.inf)
     for part in held_out:
         if part is not None:
             rows, values, seen = part
             scores[np.ix_(rows, [column[topic] for topic in seen])] = values
+    return scores
+
+
+def _temperature(scores: NDArray[np.float64], y: NDArray[np.object_], topics: Sequence[str]) -> float:
+    """Temperature over all rows that some fold scored; a topic that a fold never saw cannot be scored by it."""
+    column = {topic: number for number, topic in enumerate(topics)}
     gold = np.array([column[topic] for topic in y])
     usable = np.isfinite(scores[np.arange(len(y)), gold])
     return fit_temperature(scores[usable], gold[usable]) if usable.any() else 1.0
