@@ -311,13 +311,17 @@ def file_format(path: Path) -> str:
     DataError
         for an ending that stands for none
     """
-    endings = [ending.lower() for ending in path.suffixes[-2:]]
-    if endings and endings[-1] in _COMPRESSED:
-        endings.pop()
-    kind = FORMATS.get(endings[-1]) if endings else None
+    kind = _known_format(path)
     if kind is None:
         raise DataError(f"{path}: cannot tell its format. Known endings: {', '.join(FORMATS)} (also .gz, .zst).")
     return kind
+
+
+def _known_format(path: Path) -> str | None:
+    endings = [ending.lower() for ending in path.suffixes[-2:]]
+    if endings and endings[-1] in _COMPRESSED:
+        endings.pop()
+    return FORMATS.get(endings[-1]) if endings else None
 
 
 def read_text(path: Path, encoding: str | None = None, *, strict: bool = True) -> str:
@@ -532,8 +536,14 @@ def _folder_rows(folder: Path, encoding: str | None, *, strict: bool) -> Iterato
             yield Fault(str(topic), "a file between the topic folders. Move it away, or name one file as the corpus.")
             continue
         for file in sorted(entry for entry in topic.iterdir() if not entry.name.startswith(".")):
-            if not file.is_file() or file_format(file) != "text":
+            if not file.is_file() or _known_format(file) != "text":
                 yield Fault(str(file), "not a .txt file. In a folder per topic, each text is one .txt file.")
                 continue
-            text = read_text(file, encoding, strict=strict)
+            try:
+                text = read_text(file, encoding, strict=strict)
+            except DataError as error:
+                if strict:
+                    raise
+                yield Fault(str(file), str(error).removeprefix(f"{file}: "))
+                continue
             yield Row(str(file), {"text": text.removesuffix("\n").removesuffix("\r"), "topic": topic.name})

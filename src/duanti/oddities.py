@@ -96,7 +96,7 @@ def _garbled(text: str) -> str:
                     return f"{run[:20]} may be {was[:20]}"
         for run in _NOT_ASCII.findall(text):
             with suppress(UnicodeError):
-                was = run.encode("gbk").decode("utf-8", "replace")
+                was = run.encode("gb18030").decode("utf-8", "replace")
                 n_han = len(_HAN.findall(was))
                 # Chinese that was read rightly makes hardly any valid UTF-8 of its GBK bytes.
                 if n_han >= 2 and n_han >= 0.6 * len(was):
