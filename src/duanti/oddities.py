@@ -18,6 +18,7 @@ ODDITIES = {
     "mojibake": "bytes of one encoding were read in another",
     "private_use": "private use characters, which have no meaning of their own",
     "control_character": "control characters, which are no text",
+    "markup": "tags or entities of HTML",
     "no_han": "no Chinese character",
     "mostly_signs": "fewer than a third of the characters are letters",
     "repeated_lines": "at least half of the lines repeat others",
@@ -27,6 +28,7 @@ ODDITIES = {
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 _PRIVATE = re.compile("[\ue000-\uf8ff\U000f0000-\U0010ffff]")
+_MARKUP = re.compile(r"</?[a-zA-Z][^<>]{0,200}>|&(?:[a-z]{2,8}|#[0-9]{1,6});")
 _HAN = re.compile("[㐀-鿿豈-﫿\U00020000-\U000323af]")
 _LETTER = re.compile(r"[^\W\d_]")
 _SPACE = re.compile(r"\s")
@@ -68,6 +70,9 @@ def describe(text: str) -> Iterator[tuple[str, str]]:
         found = pattern.search(text)
         if found:
             yield kind, f"U+{ord(found.group()):04X}"
+    tag = _MARKUP.search(text)
+    if tag:
+        yield "markup", tag.group()
     if not _HAN.search(text):
         yield "no_han", ""
     letters, characters = len(_LETTER.findall(text)), len(text) - len(_SPACE.findall(text))
