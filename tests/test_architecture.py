@@ -12,15 +12,15 @@ SOURCE = Path(duanti.__file__).parent
 # From the ground up; a module may import those on the floors below its own.
 FLOORS = [
     {"errors", "compilation", "arrow"},
-    {"lexicon", "paragraphs", "corpus", "config"},
+    {"lexicon", "paragraphs", "corpus", "config", "oddities"},
     {"bundle", "text_tables"},
     {"readers"},
     {"segmentation"},
     {"features"},
-    {"model"},
+    {"model", "duplicates"},
     {"vectorizer", "drift"},
     {"pipeline", "evaluation"},
-    {"tracking"},
+    {"tracking", "audit"},
     {"report", "predict", "writers", "progress"},
     {"serving", "jobs"},
     {"cli"},

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from duanti import TopicModel
+from duanti import Corpus, TopicModel
 from duanti.cli import main
 
 
@@ -244,3 +244,61 @@ def test_a_core_installation_predicts_and_tells_what_model_uris_need(bundle: str
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
     assert "needs mlflow. Install duanti[train]" in done.stderr
+    done = run("check", article)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "needs scikit-learn. Install duanti[train]" in done.stderr
+
+
+@pytest.fixture
+def labelled(small_corpus: Corpus, tmp_path: Path) -> str:
+    """The small corpus as a file, with a copy of its first row under another topic and a row without text."""
+    rows = [
+        *zip(small_corpus.texts, small_corpus.topics, strict=True),
+        (small_corpus.texts[0], "体育"),
+        ("", "体育"),
+    ]
+    lines = [json.dumps({"text": text, "topic": topic}, ensure_ascii=False) for text, topic in rows]
+    (tmp_path / "labelled.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return str(tmp_path / "labelled.jsonl")
+
+
+def test_check_prints_tables_one_object_or_json_lines(
+    labelled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = str(tmp_path / "findings.jsonl")
+    assert main(["check", labelled, "--jobs", "1", "-o", output]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    for word in ("label_error", "contradicting_topics", "labelled.jsonl, line 26", "out of fold"):
+        assert word in shown.out
+    findings = [json.loads(line) for line in Path(output).read_text(encoding="utf-8").splitlines()]
+    assert {"unusable", "exact_duplicates", "contradicting_topics"} <= {finding["kind"] for finding in findings}
+    assert main(["check", labelled, "--jobs", "1", "--json", "--top", "1"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["corpora"][0]["rows"] == 25
+    assert facts["findings"]["unusable"]["count"] == 1
+    assert facts["findings"]["unusable"]["first"][0]["line"] == 26
+    assert sum(found["count"] for found in facts["findings"].values()) == len(findings)
+    assert not list(tmp_path.glob(".findings*"))
+
+
+def test_check_holds_a_test_set_against_the_training_set(labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", labelled, "--against", labelled, "--jobs", "1", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["leakage"] == {"rows": 25, "exact": 25, "near": 25, "contradicting": 1, "documents": 0}
+    assert facts["reliance"]["duplicated_rows"] == 25
+    assert main(["check", labelled, "--against", labelled, "--jobs", "1"]) == 0
+    assert "nearly the same, or the same" in capsys.readouterr().out
+
+
+def test_what_check_cannot_use_is_one_line(labelled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no such file" in ends_in_one_line(capsys, ["check", "nowhere.jsonl"], 1)
+    assert "no such file" in ends_in_one_line(capsys, ["check", labelled, "--against", "nowhere.jsonl"], 1)
+    assert "no column 'label'" in ends_in_one_line(capsys, ["check", labelled, "--topic-column", "label"], 1)
+    assert "Name another file" in ends_in_one_line(capsys, ["check", labelled, "-o", labelled], 2)
+    unwritable = str(tmp_path / "nowhere" / "out.jsonl")
+    assert "cannot be written" in ends_in_one_line(capsys, ["check", labelled, "--jobs", "1", "-o", unwritable], 1)
+    with pytest.raises(SystemExit) as ended:
+        main(["check", labelled, "--threshold", "0.2"])
+    assert ended.value.code == 2
+    assert "not a number from 0.5 to 1" in capsys.readouterr().err

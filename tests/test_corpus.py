@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duanti import Corpus, DataError, read_corpus
-from duanti.corpus import checked_string, decode
+from duanti.corpus import decode, scan_corpus, string_fault
 
 TOPICS = ("财经", "体育", "教育", "Science & 技术", "房产")
 ROWS = [
@@ -380,10 +380,9 @@ def test_columns_may_have_other_names(tmp_path: Path) -> None:
 
 
 def test_nothing_but_strings_and_whole_numbers_is_a_string() -> None:
-    assert checked_string("here", "text", None) == ""
-    assert checked_string("here", "text", -3) == "-3"
-    with pytest.raises(DataError, match="here: 'text' is an object, not a string"):
-        checked_string("here", "text", {})
+    assert string_fault("text", None) is None
+    assert string_fault("text", -3) is None
+    assert string_fault("text", {}) == "'text' is an object, not a string"
 
 
 def test_topics_are_counted_in_code_point_order() -> None:
@@ -476,3 +475,97 @@ def test_real_statutes_are_split_by_statute(corpora: Path) -> None:
     remains, held_out = corpus.split(0.2, seed=0)
     assert not set(remains.documents) & set(held_out.documents)
     assert len(held_out) / len(corpus) == pytest.approx(0.2, abs=0.02)
+
+
+BAD_JSON = [
+    b'{"text": "a", "topic": "A", "document": "d"}',
+    b'{"text": "", "topic": "A"}',
+    b"",
+    b'{"text": "b", "topic": null}',
+    b"{not json",
+    b"[1]",
+    b'{"text": "c"}',
+    b'{"text": "d\\u0000", "topic": "A"}',
+    b'{"text": "\\ud800", "topic": "A"}',
+    b'{"text": 1.5, "topic": "A"}',
+    '{"text": "股市'.encode() + b'\xff", "topic": "A"}',
+    '{"text": "股市", "topic": "A"}'.encode(),
+]
+
+
+def test_a_scan_tells_every_fault_and_keeps_the_other_rows(tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(b"\n".join(BAD_JSON))
+    scan = scan_corpus(path)
+    assert list(zip(scan.corpus.texts, scan.corpus.documents, strict=True)) == [("a", "d"), ("股市", None)]
+    assert scan.places == [f"{path}, line 1", f"{path}, line 12"]
+    assert [fault.place for fault in scan.faults] == [f"{path}, line {n}" for n in (2, 4, 5, 6, 7, 8, 9, 10, 11)]
+    assert [fault.what for fault in scan.faults][-4:] == [
+        "'text' holds a NUL character.",
+        "'text' holds a lone surrogate, which is no character.",
+        "'text' is a number with a fraction, not a string.",
+        "'text' holds bytes that are no text.",
+    ]
+
+
+@pytest.mark.parametrize("line", [line for line in BAD_JSON[1:-1] if line])
+def test_what_a_scan_tells_of_a_row_is_what_reading_stops_at(line: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(BAD_JSON[0] + b"\n" + line)
+    [fault] = scan_corpus(path).faults
+    with pytest.raises(DataError) as caught:
+        read_corpus(path)
+    assert str(caught.value).startswith(f"{path}, line 2: ")
+    if b"\xff" not in line:
+        assert str(caught.value) == f"{fault.place}: {fault.what}"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "faulty"),
+    [
+        ("a.csv", b"text,topic\na,A\nb,B,3\n\xff,A\nc,\nd,D\n", [3, 4, 5]),
+        ("a.tsv", b'text\ttopic\na\tA\nd\tD\n"open\tB\n', [4]),
+        (
+            "a.txt",
+            "__label__A a\n股市\n__label__B __label__C b\n__label__D d\n".encode("gb18030") + b"\xff\n",
+            [2, 3, 5],
+        ),
+    ],
+)
+def test_other_formats_are_scanned_too(name: str, content: bytes, faulty: list[int], tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    scan = scan_corpus(path)
+    assert (scan.corpus.texts, scan.corpus.topics) == (["a", "d"], ["A", "D"])
+    assert [fault.place for fault in scan.faults] == [f"{path}, line {line}" for line in faulty]
+
+
+def test_a_folder_is_scanned_too(tmp_path: Path) -> None:
+    (tmp_path / "财经").mkdir()
+    (tmp_path / "财经" / "1.txt").write_text("股市", encoding="utf-8")
+    (tmp_path / "财经" / "2.txt").write_bytes("基金".encode() + b"\xff")
+    (tmp_path / "财经" / "3.doc").touch()
+    (tmp_path / "财经" / "4.txt.gz").write_bytes(b"no gzip")
+    (tmp_path / "README.md").touch()
+    scan = scan_corpus(tmp_path)
+    assert scan.places == [str(tmp_path / "财经" / "1.txt")]
+    assert [Path(fault.place).name for fault in scan.faults] == ["README.md", "2.txt", "3.doc", "4.txt.gz"]
+
+
+def test_a_scan_of_nothing_that_can_be_used_is_a_fault(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"txt": "a", "topic": "A"}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"line 1: no column 'text'; it has 'txt', 'topic'\. Did you mean 'txt'"):
+        scan_corpus(path)
+    path.touch()
+    with pytest.raises(DataError, match="unknown encoding 'utf-9'"):
+        scan_corpus(path, encoding="utf-9")
+
+
+@pytest.mark.parametrize(("name", "write"), WRITERS, ids=[name for name, _ in WRITERS])
+def test_a_scan_of_a_sound_corpus_is_that_corpus(name: str, write: Callable[[Path], None], tmp_path: Path) -> None:
+    write(tmp_path / name)
+    scan = scan_corpus(tmp_path / name)
+    assert scan.corpus == read_corpus(tmp_path / name)
+    assert len(set(scan.places)) == 50
+    assert scan.faults == []

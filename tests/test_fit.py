@@ -77,6 +77,8 @@ def test_a_run_has_all_that_was_promised_and_a_second_becomes_challenger(
     assert {"accuracy", "macro_f1", "accuracy_low", "accuracy_high", "expected_calibration_error"} <= set(
         run.data.metrics
     )
+    shares = {"leakage.exact", "leakage.near", "leakage.contradicting", "leakage.documents"}
+    assert {name: run.data.metrics[name] for name in shares} == dict.fromkeys(shares, 0.0)
     inputs = {tag.value: entry.dataset for entry in run.inputs.dataset_inputs for tag in entry.tags}
     assert set(inputs) == {"training", "test"}
     provenance = TopicModel.load(project / "models" / "small").provenance
@@ -143,7 +145,10 @@ def test_without_a_test_corpus_the_model_learns_from_everything(project: Path, f
 
 def test_the_test_corpus_may_be_a_file(project: Path, fit: Fit) -> None:
     assert fit("small.yaml", "tracking.enabled=false", "data.test=corpus.jsonl").returncode == 0
-    assert TopicModel.load(project / "models" / "small").provenance["metrics"]["rows"] == 24
+    metrics = TopicModel.load(project / "models" / "small").provenance["metrics"]
+    assert metrics["rows"] == 24
+    assert metrics["leakage.exact"] == 1.0
+    assert metrics["leakage.documents"] == 3
 
 
 @pytest.mark.parametrize(

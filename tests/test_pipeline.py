@@ -76,16 +76,16 @@ def test_paragraphs_of_a_document_are_never_on_both_sides(
     small_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every fit of a fold is watched: the documents it learns from and those it is asked about have none in common."""
-    original, seen = pipeline._fit_part, []
+    original, seen = pipeline._fit_split, []
 
-    def watched(vectorizer: Any, classifier: Any, counts: Any, y: Any, rows: Any, *, keep_model: bool) -> Any:
+    def watched(vectorizer: Any, classifier: Any, counts: Any, y: Any, split: pipeline.Split) -> Any:
         groups = np.asarray(small_corpus.groups)
-        if not keep_model:
-            held_out = np.setdiff1d(np.arange(len(y)), rows)
-            seen.append(set(groups[rows]) & set(groups[held_out]))
-        return original(vectorizer, classifier, counts, y, rows, keep_model=keep_model)
+        if split.held_out is not None:
+            assert sorted([*split.training, *split.held_out]) == list(range(len(y)))
+            seen.append(set(groups[split.training]) & set(groups[split.held_out]))
+        return original(vectorizer, classifier, counts, y, split)
 
-    monkeypatch.setattr(pipeline, "_fit_part", watched)
+    monkeypatch.setattr(pipeline, "_fit_split", watched)
     monkeypatch.setattr(pipeline, "Parallel", lambda **_: lambda calls: [f(*a, **k) for f, a, k in calls])
     fit_topic_model(config_of(), small_corpus)
     assert len(seen) == 5

@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from duanti import Corpus, Report, RunConfig, TopicModel, evaluate, fit_topic_model, load_config, read_corpus
+from duanti.audit import leakage
 from duanti.cli import guarded, print_report
 from duanti.report import confusion_picture
 from duanti.tracking import Run, track
@@ -40,8 +41,10 @@ def fit(recipe: Path, overrides: list[str]) -> None:
             model = fit_topic_model(config, training, progress=status.update)
             report = test_model(config, model, test, status.update) if test else None
             if test and report:
+                shared = leakage(training, test, n_jobs=config.n_jobs).as_metrics()
+                run.log_metrics(shared)
                 tested_on = {"corpus": test.name, "digest": test.digest}
-                model = model.with_provenance(metrics={**describe_metrics(report), **tested_on})
+                model = model.with_provenance(metrics={**describe_metrics(report), **shared, **tested_on})
             folder = Path(config.output) / config.name
             status.update(f"writing {folder}")
             model.save(folder)
@@ -84,12 +87,7 @@ def record(run: Run, report: Report) -> None:
     """Log the figures, overall and per topic, and the confusion matrix."""
     low, high = report.accuracy_interval
     macro_low, macro_high = report.macro_f1_interval
-    bounds = {
-        "accuracy_low": low,
-        "accuracy_high": high,
-        "macro_f1_low": macro_low,
-        "macro_f1_high": macro_high,
-    }
+    bounds = {"accuracy_low": low, "accuracy_high": high, "macro_f1_low": macro_low, "macro_f1_high": macro_high}
     per_topic = {f"f1.{number:03d}": figures.f1 for number, figures in enumerate(report.topics.values())}
     run.log_metrics({**describe_metrics(report), **bounds, **per_topic})
     run.log_text("\n".join(["number,topic", *(f"{n:03d},{t}" for n, t in enumerate(report.topics))]), "topics.csv")

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from duanti import __version__
-from duanti.errors import DuantiError, UsageError
+from duanti.errors import DataError, DuantiError, UsageError
 
 if TYPE_CHECKING:
+    from duanti.audit import Audit
     from duanti.drift import DriftReport
     from duanti.evaluation import Report
     from duanti.jobs import Account
@@ -71,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(verbs)
     _add_evaluate(verbs)
     _add_inspect(verbs)
+    _add_check(verbs)
     _add_drift(verbs)
     return parser
 
@@ -174,10 +176,48 @@ def _add_inspect(verbs: Any) -> None:
     verb.set_defaults(run=_inspect)
 
 
+def _add_check(verbs: Any) -> None:
+    verb = verbs.add_parser(
+        "check",
+        help="look for what is wrong with labelled texts",
+        description="Look for rows that cannot be used, likely label errors, contradicting topics, duplicates, odd "
+        "texts and broken encodings, and tell how much of the accuracy rests on near duplicates. Findings are no "
+        "failure: the exit code is 0 with them and without.",
+    )
+    verb.add_argument("labelled", metavar="LABELLED", help="JSON lines, CSV, TSV, Parquet, fastText, folder per topic")
+    verb.add_argument("--against", metavar="OTHER", help="labelled texts to test on, when LABELLED is to train on")
+    verb.add_argument("-o", "--output", metavar="FILE", help="write every finding to it, as JSON lines")
+    verb.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    verb.add_argument("--top", type=_positive, default=5, metavar="N", help="findings to show per kind (default: 5)")
+    verb.add_argument(
+        "--threshold",
+        type=_similarity,
+        default=0.8,
+        metavar="S",
+        help="similarity of near duplicates, 0.5 to 1: character 3-grams shared, of all in either (default: 0.8)",
+    )
+    verb.add_argument("--text-column", default="text", metavar="NAME", help="column with the text (default: text)")
+    verb.add_argument("--topic-column", default="topic", metavar="NAME", help="column with the topic (default: topic)")
+    verb.add_argument("--document-column", default="document", metavar="NAME", help="column with the document")
+    verb.add_argument("--encoding", metavar="NAME", help="of the corpora (default: UTF-8, or GB18030 if they are that)")
+    verb.add_argument("--jobs", type=_positive, metavar="N", help="processes (default: all cores)")
+    verb.set_defaults(run=_check)
+
+
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def _similarity(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.5 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0.5 to 1")
+    return value
 
 
 def find_bundle(bundle: str) -> str:
@@ -419,6 +459,108 @@ def _inspect(options: argparse.Namespace) -> None:
     for topic, terms in top_terms.items():
         table.add_row(topic, "  ".join(terms))
     _show(table)
+
+
+def _check(options: argparse.Namespace) -> None:
+    from importlib.util import find_spec
+
+    from rich.console import Console
+
+    from duanti.corpus import Scan, scan_corpus
+
+    if find_spec("sklearn") is None:
+        raise UsageError("duanti check needs scikit-learn. Install duanti[train].")
+    inputs = [Path(path) for path in (options.labelled, options.against) if path]
+    if options.output and Path(options.output).resolve() in [path.resolve() for path in inputs]:
+        raise UsageError(f"-o {options.output}: that is what is to be checked. Name another file.")
+    from duanti.audit import audit
+
+    def scan(path: Path) -> Scan:
+        return scan_corpus(
+            path,
+            text=options.text_column,
+            topic=options.topic_column,
+            document=options.document_column,
+            encoding=options.encoding,
+        )
+
+    with Console(stderr=True).status("reading") as status:
+        scans = [scan(path) for path in inputs]
+        found = audit(*scans, threshold=options.threshold, n_jobs=options.jobs, progress=status.update)
+    if options.output:
+        _write_lines(Path(options.output), (finding.as_dict() for finding in found.findings))
+    if options.json:
+        print(json.dumps(found.as_dict(options.top), ensure_ascii=False))
+    else:
+        _print_audit(found, options.top)
+
+
+def _write_lines(path: Path, objects: Iterable[dict[str, Any]]) -> None:
+    """Write objects as JSON lines; a file whole or not at all."""
+    beside = path if _is_stream(str(path)) else path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(each, ensure_ascii=False) + "\n" for each in objects)
+        if beside != path:
+            beside.replace(path)
+    except OSError as error:
+        if beside != path:
+            beside.unlink(missing_ok=True)
+        raise DataError(f"{path}: cannot be written ({error.strerror or error}).") from None
+
+
+def _print_audit(found: Audit, top: int) -> None:
+    """Print what was found: the corpora, what rests on duplicates, and the first findings of each kind."""
+    from duanti.audit import KINDS, imbalance
+
+    corpora = _table("corpus", "rows", "documents", "topics", "largest : smallest topic")
+    for corpus in found.corpora:
+        documents, topics = len(set(corpus.groups)), len(corpus.topic_counts)
+        figures = (f"{len(corpus):,}", f"{documents:,}", f"{topics:,}", f"{imbalance(corpus):,.1f}")
+        corpora.add_row(corpus.name, *figures)
+    _show(corpora)
+    print()
+    if found.leakage or found.reliance:
+        _show(_reliance_table(found))
+        print()
+    kinds = _table("finding", "count", "meaning")
+    for kind, findings in found.by_kind.items():
+        kinds.add_row(kind, f"{len(findings):,}", KINDS[kind])
+    _show(kinds if found.findings else _table("nothing found"))
+    for kind, findings in found.by_kind.items():
+        print()
+        table = _table(kind, "topic", "what", "text")
+        for finding in findings[:top]:
+            place, what = Path(finding.place).name, _shorten(finding.what, 45)
+            table.add_row(place, finding.topic or "–", what, _shorten(finding.text or "", 40))
+        _show(table)
+
+
+def _reliance_table(found: Audit) -> Any:
+    """What a test set shares with the training set, and how much of the accuracy that is."""
+    table = _table("rows", "count", "accuracy")
+    leakage, reliance = found.leakage, found.reliance
+    if leakage:
+        table.add_row("the same text on both sides", f"{leakage.exact:,}", "")
+        table.add_row("nearly the same, or the same", f"{leakage.near:,}", "")
+        table.add_row("… and with another topic there", f"{leakage.contradicting:,}", "")
+        table.add_row("documents on both sides", f"{leakage.documents:,}", "")
+    if reliance:
+        measured = "tested on" if leakage else "out of fold"
+        others = reliance.rows - reliance.duplicated_rows
+        table.add_row(measured, f"{reliance.rows:,}", _share(reliance.accuracy))
+        table.add_row(
+            "… with a near duplicate learnt from", f"{reliance.duplicated_rows:,}", _share(reliance.duplicated_accuracy)
+        )
+        table.add_row("… the others", f"{others:,}", _share(reliance.other_accuracy))
+        if not leakage:
+            apart = _share(reliance.apart_accuracy)
+            table.add_row("out of fold, no near duplicate learnt from", f"{reliance.rows:,}", apart)
+    return table
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _print_provenance(model: TopicModel) -> None:

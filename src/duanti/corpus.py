@@ -42,6 +42,7 @@ FORMATS = {
 }
 _COMPRESSED = (".gz", ".zst")
 _LABEL = "__label__"
+_UNDECODED = re.compile("[\udc80-\udcff]")  # what "surrogateescape" makes of bytes
 
 
 class Row(NamedTuple):
@@ -49,6 +50,26 @@ class Row(NamedTuple):
 
     place: str
     values: dict[str, Any]
+
+
+class Fault(NamedTuple):
+    """What stands in the place of a row that cannot be used: where, and why."""
+
+    place: str
+    what: str
+
+    def error(self) -> DataError:
+        """The same, to be raised."""
+        return DataError(f"{self.place}: {self.what}")
+
+
+class _LabelledRow(NamedTuple):
+    """One row of a corpus, its cells sound."""
+
+    place: str
+    text: str
+    topic: str
+    document: str | None
 
 
 @dataclass(frozen=True)
@@ -170,6 +191,15 @@ class Corpus:
         return part_of_row
 
 
+@dataclass(frozen=True)
+class Scan:
+    """A labelled corpus read to its end: the rows that can be used, where each stands, and what is wrong elsewhere."""
+
+    corpus: Corpus
+    places: Sequence[str]
+    faults: Sequence[Fault]
+
+
 def read_corpus(
     path: str | Path,
     *,
@@ -189,43 +219,88 @@ def read_corpus(
     DataError
         naming file and line, when anything is missing, undecodable, empty or of the wrong type
     """
-    path = Path(path)
-    rows = _folder_rows(path, encoding) if path.is_dir() else read_rows(path, (text, topic), (document,), encoding)
-    if path.is_dir() or file_format(path) == "text":
-        text, topic, document = "text", "topic", "document"
-    texts, topics, documents = [], [], []
-    for place, values in rows:
-        texts.append(_required(place, text, values.get(text)))
-        topics.append(_required(place, topic, values.get(topic)))
-        documents.append(checked_string(place, document, values.get(document)) or None)
-    if not texts:
-        raise DataError(f"{path}: holds no rows. Each row needs a text and a topic.")
-    return Corpus(_stem(path), texts, topics, documents)
+    return _scan(Path(path), (text, topic, document), encoding, strict=True).corpus
 
 
-def read_rows(
-    path: Path, required: Sequence[str], optional: Sequence[str] = (), encoding: str | None = None
-) -> Iterator[Row]:
-    """Yield the rows of one table file, with only the columns asked for.
+def scan_corpus(
+    path: str | Path,
+    *,
+    text: str = "text",
+    topic: str = "topic",
+    document: str = "document",
+    encoding: str | None = None,
+) -> Scan:
+    """Read a labelled corpus as ``read_corpus`` does, but list what is wrong with it instead of stopping there.
 
-    fastText lines have the columns ``text`` and ``topic``. The values are as the format has them: see
-    ``checked_string``.
+    A byte that cannot be decoded is the fault of its row alone.
 
     Raises
     ------
     DataError
-        when the file is missing, cannot be decoded or parsed, or lacks a required column
+        when the file is missing, of no known format, or has no row that can be used
     """
-    kind = file_format(path)
-    if kind == "parquet":
-        yield from _parquet_rows(path, required, optional)
+    return _scan(Path(path), (text, topic, document), encoding, strict=False)
+
+
+def _scan(path: Path, columns: tuple[str, str, str], encoding: str | None, *, strict: bool) -> Scan:
+    if path.is_dir() or file_format(path) == "text":
+        columns = ("text", "topic", "document")
+    rows: list[_LabelledRow] = []
+    faults: list[Fault] = []
+    for entry in _entries(path, columns, encoding, strict=strict):
+        row = _labelled(entry, columns)
+        if isinstance(row, _LabelledRow):
+            rows.append(row)
+        elif strict:
+            raise row.error()
+        else:
+            faults.append(row)
+    if not rows:
+        nothing = Fault(str(path), "holds no rows. Each row needs a text and a topic.")
+        raise (faults or [nothing])[0].error()
+    places, texts, topics, documents = map(list, zip(*rows, strict=True))
+    return Scan(Corpus(_stem(path), texts, topics, documents), places, faults)
+
+
+def _entries(path: Path, columns: tuple[str, str, str], encoding: str | None, *, strict: bool) -> Iterator[Row | Fault]:
+    """What a file or folder holds, row by row, with only the columns asked for where the format can tell them apart.
+
+    Raises
+    ------
+    DataError
+        when the file is missing, cannot be parsed as a whole, lacks a required column, or, if ``strict``, cannot be
+        decoded
+    """
+    kind = "folder" if path.is_dir() else file_format(path)
+    required = columns[:2]
+    if kind == "folder":
+        yield from _folder_rows(path, encoding, strict=strict)
+    elif kind == "parquet":
+        yield from _parquet_rows(path, required, columns[2:])
     elif kind == "jsonl":
-        yield from _json_rows(str(path), read_text(path, encoding), required)
+        yield from _json_rows(str(path), read_text(path, encoding, strict=strict), required)
     elif kind in ("csv", "tsv"):
         delimiter = "," if kind == "csv" else "\t"
-        yield from _delimited_rows(str(path), read_text(path, encoding), delimiter, required)
+        yield from _delimited_rows(str(path), read_text(path, encoding, strict=strict), delimiter, required)
     else:
-        yield from _fasttext_rows(str(path), read_text(path, encoding))
+        yield from _fasttext_rows(str(path), read_text(path, encoding, strict=strict))
+
+
+def _labelled(entry: Row | Fault, columns: tuple[str, str, str]) -> _LabelledRow | Fault:
+    """The row with its cells as strings, or the fault of the first that cannot be one, or is empty."""
+    if isinstance(entry, Fault):
+        return entry
+    cells = []
+    for column in columns:
+        value = entry.values.get(column)
+        fault = string_fault(column, value)
+        if fault is not None:
+            undecoded = isinstance(value, str) and _UNDECODED.search(value)
+            return Fault(entry.place, f"{column!r} holds bytes that are no text." if undecoded else f"{fault}.")
+        cells.append("" if value is None else str(value))
+        if column != columns[2] and not cells[-1].strip():
+            return Fault(entry.place, f"{column!r} is empty. Give it a value or remove the row.")
+    return _LabelledRow(entry.place, cells[0], cells[1], cells[2] or None)
 
 
 def file_format(path: Path) -> str:
@@ -236,18 +311,35 @@ def file_format(path: Path) -> str:
     DataError
         for an ending that stands for none
     """
-    endings = [ending.lower() for ending in path.suffixes[-2:]]
-    if endings and endings[-1] in _COMPRESSED:
-        endings.pop()
-    kind = FORMATS.get(endings[-1]) if endings else None
+    kind = _known_format(path)
     if kind is None:
         raise DataError(f"{path}: cannot tell its format. Known endings: {', '.join(FORMATS)} (also .gz, .zst).")
     return kind
 
 
-def read_text(path: Path, encoding: str | None = None) -> str:
-    """Return the decoded content of a file, line ends as they are."""
-    return decode(_read_bytes(path), str(path), encoding)
+def _known_format(path: Path) -> str | None:
+    endings = [ending.lower() for ending in path.suffixes[-2:]]
+    if endings and endings[-1] in _COMPRESSED:
+        endings.pop()
+    return FORMATS.get(endings[-1]) if endings else None
+
+
+def read_text(path: Path, encoding: str | None = None, *, strict: bool = True) -> str:
+    """Return the decoded content of a file, line ends as they are.
+
+    Without ``strict``, bytes that cannot be decoded become lone surrogates, and NUL characters stay.
+    """
+    data = _read_bytes(path)
+    try:
+        return decode(data, str(path), encoding)
+    except DataError as fault:
+        if strict:
+            raise
+        name = encoding or ("utf-8" if looks_like_utf8(data) else "gb18030")
+        try:
+            return data.decode(name, "surrogateescape").removeprefix("\ufeff")
+        except (LookupError, ValueError):  # no encoding of that name, or one that cannot skip a byte
+            raise fault from None
 
 
 def decode(data: bytes, place: str, encoding: str | None = None) -> str:
@@ -281,20 +373,6 @@ def decode(data: bytes, place: str, encoding: str | None = None) -> str:
     )
 
 
-def checked_string(place: str, column: str, value: Any) -> str:
-    """Return a cell as a string: null is empty, whole numbers are their digits.
-
-    Raises
-    ------
-    DataError
-        for any other type, a NUL character, and lone surrogates, which no encoding can hold
-    """
-    fault = string_fault(column, value)
-    if fault is not None:
-        raise DataError(f"{place}: {fault}.")
-    return "" if value is None else str(value)
-
-
 def string_fault(column: str, value: Any) -> str | None:
     """Return why a cell cannot be a string, None when it can."""
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
@@ -321,13 +399,6 @@ def _stem(path: Path) -> str:
     for ending in (*_COMPRESSED, *FORMATS):
         name = name.removesuffix(ending)
     return name
-
-
-def _required(place: str, column: str, value: Any) -> str:
-    text = checked_string(place, column, value)
-    if not text.strip():
-        raise DataError(f"{place}: {column!r} is empty. Give it a value or remove the row.")
-    return text
 
 
 def type_name(value: Any) -> str:
@@ -366,16 +437,24 @@ def check_columns(place: str, present: Sequence[str], required: Sequence[str]) -
     DataError
         naming what is missing and what there is
     """
+    missing = missing_column(present, required)
+    if missing is not None:
+        raise Fault(place, missing).error()
+
+
+def missing_column(present: Sequence[str], required: Sequence[str]) -> str | None:
+    """Return which column is missing, and what there is; None when all are there."""
     for column in required:
         if column not in present:
             near = get_close_matches(column, present[:1000], 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             names = ", ".join(map(repr, present[:20])) or "none"
             more = f" and {len(present) - 20:,} more" if len(present) > 20 else ""
-            raise DataError(f"{place}: no column {column!r}; it has {names}{more}.{hint}")
+            return f"no column {column!r}; it has {names}{more}.{hint}"
+    return None
 
 
-def _json_rows(place: str, text: str, required: Sequence[str]) -> Iterator[Row]:
+def _json_rows(place: str, text: str, required: Sequence[str]) -> Iterator[Row | Fault]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -383,14 +462,16 @@ def _json_rows(place: str, text: str, required: Sequence[str]) -> Iterator[Row]:
         try:
             values = json.loads(line)
         except (ValueError, RecursionError) as error:  # also a number of more digits than Python reads
-            raise DataError(f"{here}: not valid JSON ({error}).") from None
+            yield Fault(here, f"not valid JSON ({error}).")
+            continue
         if not isinstance(values, dict):
-            raise DataError(f'{here}: {type_name(values)}, not an object. A row looks like {{"text": "..."}}.')
-        check_columns(here, list(values), required)
-        yield Row(here, values)
+            yield Fault(here, f'{type_name(values)}, not an object. A row looks like {{"text": "..."}}.')
+            continue
+        missing = missing_column(list(values), required)
+        yield Row(here, values) if missing is None else Fault(here, missing)
 
 
-def _delimited_rows(place: str, text: str, delimiter: str, required: Sequence[str]) -> Iterator[Row]:
+def _delimited_rows(place: str, text: str, delimiter: str, required: Sequence[str]) -> Iterator[Row | Fault]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] | None = None
@@ -408,14 +489,14 @@ def _delimited_rows(place: str, text: str, delimiter: str, required: Sequence[st
                     raise DataError(f"{here}: the column {twice!r} stands there twice. Rename one of them.")
                 check_columns(here, header, required)
             elif len(cells) != len(header):
-                raise DataError(f"{here}: {len(cells)} cells where the header has {len(header)}. Is a quote missing?")
+                yield Fault(here, f"{len(cells)} cells where the header has {len(header)}. Is a quote missing?")
             else:
                 yield Row(here, dict(zip(header, cells, strict=True)))
     except csv.Error as error:
-        raise DataError(f"{place}, line {start}: not valid CSV ({error}).") from None
+        yield Fault(f"{place}, line {start}", f"not valid CSV ({error}).")
 
 
-def _fasttext_rows(place: str, text: str) -> Iterator[Row]:
+def _fasttext_rows(place: str, text: str) -> Iterator[Row | Fault]:
     for number, line in enumerate(text.split("\n"), 1):
         line = line.removesuffix("\r")
         if not line.strip():
@@ -423,10 +504,11 @@ def _fasttext_rows(place: str, text: str) -> Iterator[Row]:
         here = f"{place}, line {number}"
         label, _, rest = line.partition(" ")
         if not label.startswith(_LABEL):
-            raise DataError(f"{here}: does not begin with {_LABEL}TOPIC and a space (fastText's format).")
-        if rest.startswith(_LABEL):
-            raise DataError(f"{here}: more than one topic. Keep one {_LABEL} per line.")
-        yield Row(here, {"text": rest, "topic": label.removeprefix(_LABEL)})
+            yield Fault(here, f"does not begin with {_LABEL}TOPIC and a space (fastText's format).")
+        elif rest.startswith(_LABEL):
+            yield Fault(here, f"more than one topic. Keep one {_LABEL} per line.")
+        else:
+            yield Row(here, {"text": rest, "topic": label.removeprefix(_LABEL)})
 
 
 def _parquet_rows(path: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[Row]:
@@ -446,14 +528,22 @@ def _parquet_rows(path: Path, required: Sequence[str], optional: Sequence[str]) 
         raise DataError(f"{path}: not a sound Parquet file ({str(error).splitlines()[0]}).") from None
 
 
-def _folder_rows(folder: Path, encoding: str | None) -> Iterator[Row]:
+def _folder_rows(folder: Path, encoding: str | None, *, strict: bool) -> Iterator[Row | Fault]:
     """A folder per topic, a .txt file per text; the line end that closes a file is not part of its text."""
     topics = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     for topic in topics:
         if not topic.is_dir():
-            raise DataError(f"{topic}: a file between the topic folders. Move it away, or name one file as the corpus.")
+            yield Fault(str(topic), "a file between the topic folders. Move it away, or name one file as the corpus.")
+            continue
         for file in sorted(entry for entry in topic.iterdir() if not entry.name.startswith(".")):
-            if not file.is_file() or file_format(file) != "text":
-                raise DataError(f"{file}: not a .txt file. In a folder per topic, each text is one .txt file.")
-            text = read_text(file, encoding)
+            if not file.is_file() or _known_format(file) != "text":
+                yield Fault(str(file), "not a .txt file. In a folder per topic, each text is one .txt file.")
+                continue
+            try:
+                text = read_text(file, encoding, strict=strict)
+            except DataError as error:
+                if strict:
+                    raise
+                yield Fault(str(file), str(error).removeprefix(f"{file}: "))
+                continue
             yield Row(str(file), {"text": text.removesuffix("\n").removesuffix("\r"), "topic": topic.name})

@@ -53,16 +53,14 @@ def fit_topic_model(config: RunConfig, corpus: Corpus, *, progress: Progress = l
     folds = np.asarray(corpus.folds(_n_folds(config, corpus), config.seed))
     progress(f"fitting {config.classifier.kind} and {folds.max() + 1} folds")
     classifier = make_classifier(config.classifier, config.seed)
-    parts = [np.arange(len(corpus)), *(np.flatnonzero(folds != fold) for fold in range(folds.max() + 1))]
-    fitted = Parallel(n_jobs=n_jobs, backend="loky")(
-        delayed(_fit_part)(clone(vectorizer), clone(classifier), counts, y, rows, keep_model=number == 0)
-        for number, rows in enumerate(parts)
+    everything = Split(np.arange(len(corpus)), None)
+    (vectorizer, weights, bias), *held_out = _fit_splits(
+        vectorizer, classifier, counts, y, [everything, *splits_of(folds)], n_jobs
     )
-    (vectorizer, weights, bias), *held_out = fitted
     progress("calibrating")
     topics = tuple(corpus.topic_counts)
-    scores, gold = _out_of_fold_scores(held_out, y, topics)
-    temperature = _out_of_fold_temperature(scores, gold)
+    scores = _gather_scores(held_out, len(y), topics)
+    temperature = _temperature(scores, y, topics)
     return TopicModel(
         topics=topics,
         options=vectorizer.options,
@@ -78,6 +76,37 @@ def fit_topic_model(config: RunConfig, corpus: Corpus, *, progress: Progress = l
             "reference": _reference(scores, temperature, held_out, topics),
         },
     )
+
+
+class Split(NamedTuple):
+    """Rows to learn from and rows to score with what was learnt; None: keep the model instead."""
+
+    training: NDArray[np.intp]
+    held_out: NDArray[np.intp] | None
+
+
+def splits_of(folds: NDArray[np.intp]) -> list[Split]:
+    """Return a split per fold (of each row, 0..n_folds-1): its own rows held out."""
+    return [Split(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(folds.max() + 1)]
+
+
+def held_out_scores(
+    vectorizer: TermVectorizer,
+    classifier: Any,
+    counts: Sequence[TermCounts],
+    y: NDArray[np.object_],
+    splits: Sequence[Split],
+    n_jobs: int,
+) -> tuple[NDArray[np.float64], float]:
+    """Score each row by a model that did not learn from it.
+
+    Returns scores (n_rows, n_topics), topics sorted, and the temperature that makes their softmax most likely.
+    Rows that no split holds out, and topics that their split never saw, have minus infinity.
+    """
+    topics = sorted(set(y))
+    held_out = _fit_splits(vectorizer, classifier, counts, y, splits, n_jobs)
+    scores = _gather_scores(held_out, len(y), topics)
+    return scores, _temperature(scores, y, topics)
 
 
 def make_vectorizer(config: RunConfig) -> TermVectorizer:
@@ -155,61 +184,69 @@ def _n_folds(config: RunConfig, corpus: Corpus) -> int:
 
 
 class _HeldOut(NamedTuple):
-    """What a fold's model says of the rows it did not see."""
+    """What a model says of rows it did not learn from."""
 
     rows: NDArray[np.intp]
     scores: NDArray[np.float64]  # (n_rows, n_topics)
-    topics: NDArray[np.object_]  # that the fold has seen
+    topics: NDArray[np.object_]  # that it has seen
     unknown: int  # occurrences of terms that it has not
     occurrences: int
 
 
-def _fit_part(
+def _fit_splits(
     vectorizer: TermVectorizer,
     classifier: Any,
     counts: Sequence[TermCounts],
     y: NDArray[np.object_],
-    rows: NDArray[np.intp],
-    *,
-    keep_model: bool,
+    splits: Sequence[Split],
+    n_jobs: int,
+) -> list[Any]:
+    return list(
+        Parallel(n_jobs=n_jobs, backend="loky")(
+            delayed(_fit_split)(clone(vectorizer), clone(classifier), counts, y, split) for split in splits
+        )
+    )
+
+
+def _fit_split(
+    vectorizer: TermVectorizer, classifier: Any, counts: Sequence[TermCounts], y: NDArray[np.object_], split: Split
 ) -> Any:
-    """Fit on some rows. Returns the frozen model, or what it says of the others: None if it cannot be fitted."""
+    """Fit on some rows. Returns what the model says of those held out; where none are, the model.
+
+    None where there is nothing to fit.
+    """
     with threadpool_limits(1):
-        training = [part.select(rows) for part in counts]
-        topics = np.unique(y[rows])
+        training = [part.select(split.training) for part in counts]
+        topics = np.unique(y[split.training])
         if len(topics) < 2:
             return None
-        classifier.fit(vectorizer.fit_counts(training).transform_counts(training), y[rows])
+        classifier.fit(vectorizer.fit_counts(training).transform_counts(training), y[split.training])
         weights, bias = freeze(classifier)
-        if keep_model:
+        if split.held_out is None:
             return vectorizer, weights, bias
-        held_out = np.setdiff1d(np.arange(len(y)), rows)
-        others = [part.select(held_out) for part in counts]
+        others = [part.select(split.held_out) for part in counts]
         scores = vectorizer.transform_counts(others) @ weights.astype(np.float64) + bias
         tallies = [tally_known(part, space) for part, space in zip(others, vectorizer.spaces_, strict=True)]
         unknown, occurrences = sum(tally.unknown for tally in tallies), sum(tally.occurrences for tally in tallies)
-        return _HeldOut(held_out, scores, topics, unknown, occurrences)
+        return _HeldOut(split.held_out, scores, topics, unknown, occurrences)
 
 
-def _out_of_fold_scores(
-    held_out: Sequence[_HeldOut | None], y: NDArray[np.object_], topics: tuple[str, ...]
-) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Scores of all rows that a fold scored and whose topic it knew, and the columns of their gold topics.
-
-    A topic that a fold never saw has a score of minus infinity there.
-    """
+def _gather_scores(held_out: Sequence[_HeldOut | None], n_rows: int, topics: Sequence[str]) -> NDArray[np.float64]:
+    """Scores (n_rows, n_topics); minus infinity for rows nobody held out, and topics their split never saw."""
     column = {topic: number for number, topic in enumerate(topics)}
-    scores = np.full((len(y), len(topics)), -np.inf)
+    scores = np.full((n_rows, len(topics)), -np.inf)
     for part in held_out:
         if part is not None:
             scores[np.ix_(part.rows, np.array([column[topic] for topic in part.topics]))] = part.scores
+    return scores
+
+
+def _temperature(scores: NDArray[np.float64], y: NDArray[np.object_], topics: Sequence[str]) -> float:
+    """Temperature over all rows that some fold scored; a topic that a fold never saw cannot be scored by it."""
+    column = {topic: number for number, topic in enumerate(topics)}
     gold = np.array([column[topic] for topic in y])
     usable = np.isfinite(scores[np.arange(len(y)), gold])
-    return scores[usable], gold[usable]
-
-
-def _out_of_fold_temperature(scores: NDArray[np.float64], gold: NDArray[np.intp]) -> float:
-    return fit_temperature(scores, gold) if len(gold) else 1.0
+    return fit_temperature(scores[usable], gold[usable]) if usable.any() else 1.0
 
 
 def _reference(
@@ -217,7 +254,7 @@ def _reference(
 ) -> dict[str, Any]:
     """What the model makes of its training texts, out of fold: what drift is measured against."""
     profile = Profile(topics, ())
-    probabilities = softmax(scores / temperature, axis=1)
+    probabilities = softmax(scores[np.isfinite(scores).any(axis=1)] / temperature, axis=1)
     profile.add_predictions(probabilities.argmax(axis=1), probabilities.max(axis=1))
     for part in held_out:
         if part is not None:
