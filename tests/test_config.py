@@ -83,7 +83,7 @@ classifier:
     ("content", "said"),
     [
         ("sede: 1\n", "unknown key sede. Did you mean seed?"),
-        ("colour: red\n", "unknown key colour. Known here: name, seed, output, n_jobs, data"),
+        ("colour: red\n", "unknown key colour. Known here: name, seed, output, n_jobs, context, data"),
         ("tracking: {urii: x}\n", "unknown key tracking.urii. Did you mean uri?"),
         ("classifier: {kind: complement_nb, alpah: 1.0}\n", "unknown key classifier.alpah. Did you mean alpha?"),
         ("classifier: {kind: linear_svc, alpha: 1.0}\n", "unknown key classifier.alpha. Known here: kind, C, class_"),
@@ -254,10 +254,37 @@ def test_every_recipe_of_the_project_loads() -> None:
         assert config.data.train == "x"
 
 
+# Every kind of classifier, as the documents name them.
+KINDS = (
+    next(text for key, _, text in describe_settings() if key == "classifier.kind").removeprefix("one of ").split(", ")
+)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "said"),
+    [
+        ("{kind: blend}", "classifier.members is missing"),
+        ("{kind: blend, members: [{kind: nb_svm}]}", "classifier.members is"),
+        (
+            "{kind: blend, members: [{kind: nb_svm}, {kind: ridge, alpa: 1}]}",
+            "unknown key classifier.members[1].alpa. Did you mean alpha?",
+        ),
+        ("{kind: blend, members: [{kind: nb_svm, C: -1}, {kind: ridge}]}", "classifier.members[0].C is -1"),
+        ("{kind: blend, members: [{kind: svm}, {kind: ridge}]}", "classifier.members[0].kind is 'svm'; use one of"),
+        ("{kind: blend, members: [{kind: nb_svm}, {kind: ridge}], weights: [1.0]}", "a weight for each of the members"),
+    ],
+)
+def test_a_fault_of_a_blend_names_the_member(classifier: str, said: str, faults: Faults) -> None:
+    (fault,) = [line for line in faults(DATA + f"classifier: {classifier}\n") if "fault" not in line]
+    assert said in fault
+
+
 def test_every_setting_is_described_once(recipe: Recipe) -> None:
     described = describe_settings()
-    kinds = ("linear_svc", "logistic_regression", "complement_nb")
-    keys = set().union(*(recipe(DATA, f"classifier.kind={kind}").flat() for kind in kinds))
+    blend = ["classifier.kind=blend", "classifier.members=[{kind: nb_svm}, {kind: ridge}]"]
+    single = [[f"classifier.kind={kind}"] for kind in KINDS if kind != "blend"]
+    assert len(single) >= 7
+    keys = set().union(*(recipe(DATA, *settings).flat() for settings in (blend, *single)))
     assert {key for key, _, _ in described} == keys
     assert len(set(described)) == len(described)
     assert all(text for _, _, text in described)
@@ -265,7 +292,7 @@ def test_every_setting_is_described_once(recipe: Recipe) -> None:
 
 def test_a_described_default_is_the_default(recipe: Recipe) -> None:
     flat = recipe("name: described\ndata: {train: x}\n").flat()
-    kinds = ("logistic_regression: ", "complement_nb: ")
+    kinds = tuple(f"{kind}: " for kind in KINDS if kind != "linear_svc")
     of_default = [row for row in describe_settings() if not row[2].startswith(kinds)]
     assert {key for key, _, _ in of_default} == set(flat)
     required = {key for key, default, _ in of_default if default == "required"}

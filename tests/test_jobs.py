@@ -92,7 +92,7 @@ def test_many_inputs_become_one_file_in_order(
         {**row, "id": number if ending == "jsonl" else str(number)}
         for seed in range(4)
         for number, row in enumerate(
-            label_texts(small_model, texts_of(seed, 50), [str(n) for n in range(50)], unit="text").to_pylist()
+            label_texts(small_model, texts_of(seed, 50), [None] * 50, PredictOptions("text")).to_pylist()
         )
     ]
     for row, wanted in zip(rows, expected, strict=True):

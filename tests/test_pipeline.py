@@ -5,16 +5,27 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.special import softmax
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier
 from sklearn.metrics import log_loss
-from sklearn.naive_bayes import ComplementNB
+from sklearn.naive_bayes import ComplementNB, MultinomialNB
 from sklearn.svm import LinearSVC
 
 from duanti import Corpus, DataError, TermVectorizer, fit_topic_model, pipeline
+from duanti.calibration import fit_temperature
+from duanti.classifiers import NaiveBayesSVM, freeze
 from duanti.config import RunConfig
-from duanti.pipeline import fit_temperature, freeze
 
-CLASSIFIERS = [LinearSVC(random_state=0), LogisticRegression(max_iter=1000), ComplementNB(), ComplementNB(norm=True)]
+CLASSIFIERS = [
+    LinearSVC(random_state=0),
+    LogisticRegression(max_iter=1000),
+    ComplementNB(),
+    ComplementNB(norm=True),
+    MultinomialNB(),
+    RidgeClassifier(),
+    SGDClassifier(random_state=0),
+    SGDClassifier(loss="log_loss", random_state=0),
+    NaiveBayesSVM(random_state=0),
+]
 
 
 def config_of(**entries: Any) -> RunConfig:
@@ -37,7 +48,7 @@ def test_a_frozen_model_agrees_with_scikit_learn(small_corpus: Corpus, classifie
     assert list(classifier.classes_[scores.argmax(axis=1)]) == list(classifier.predict(X))
     if hasattr(classifier, "decision_function"):
         original = classifier.decision_function(X)
-        original = np.column_stack([-original, original]) / 2 if n_topics == 2 else original
+        original = np.column_stack([-original, original]) / 2 if original.ndim == 1 else original
     else:
         original = classifier.predict_joint_log_proba(X)
     centred = original - original.mean(axis=1, keepdims=True)
@@ -57,11 +68,41 @@ def test_the_temperature_is_the_most_likely_one() -> None:
         assert loss < log_loss(gold, softmax(scores / (temperature * other), axis=1))
 
 
-@pytest.mark.parametrize("kind", ["linear_svc", "logistic_regression", "complement_nb"])
+KINDS = ["linear_svc", "logistic_regression", "complement_nb", "multinomial_nb", "ridge", "sgd", "nb_svm"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_classifier_learns_the_small_corpus(small_corpus: Corpus, kind: str) -> None:
     model = fit_topic_model(config_of(classifier={"kind": kind}), small_corpus)
     assert [p.topic for p in model.predict(small_corpus.texts)] == list(small_corpus.topics)
     assert model.temperature > 0
+
+
+def test_a_naive_bayes_svm_is_svms_over_terms_times_their_log_count_ratios(small_corpus: Corpus) -> None:
+    X, y = TermVectorizer().fit_transform(small_corpus.texts), np.array(small_corpus.topics)
+    fitted = NaiveBayesSVM(C=0.7, alpha=0.2, random_state=0).fit(X, y)
+    for number, topic in enumerate(sorted(set(y))):
+        p, q = (0.2 + X[y == topic].toarray().sum(axis=0)), (0.2 + X[y != topic].toarray().sum(axis=0))
+        r = np.log(p / p.sum()) - np.log(q / q.sum())
+        svm = LinearSVC(C=0.7, random_state=0, max_iter=10_000).fit(X.multiply(r).tocsr(), y == topic)
+        expected = svm.decision_function(X.multiply(r).tocsr())
+        np.testing.assert_allclose(fitted.decision_function(X)[:, number], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("weights", ["learned", [1.0, 2.0, 0.5]])
+def test_a_blend_is_the_weighted_sum_of_its_members_brought_to_one_spread(small_corpus: Corpus, weights: Any) -> None:
+    kinds = ["linear_svc", "complement_nb", "nb_svm"]
+    members = [fit_topic_model(config_of(classifier={"kind": kind}), small_corpus) for kind in kinds]
+    blend = {"kind": "blend", "members": [{"kind": kind} for kind in kinds], "weights": weights}
+    model = fit_topic_model(config_of(classifier=blend), small_corpus)
+    texts = [*small_corpus.texts, "股市球队学校"]
+    own = np.stack([member.scores(texts) for member in members])
+    # The scales are not known from outside, but that there are some is: the blend lies in the members' span.
+    flat = own.reshape(len(kinds), -1).T
+    scales, *_ = np.linalg.lstsq(flat, model.scores(texts).ravel(), rcond=None)
+    np.testing.assert_allclose(flat @ scales, model.scores(texts).ravel(), atol=5e-6)
+    assert (scales > -1e-6).all()
+    assert model.weights.shape == members[0].weights.shape
 
 
 def test_the_number_of_processes_changes_nothing(small_corpus: Corpus) -> None:

@@ -64,7 +64,7 @@ def test_a_table_gives_a_row_per_row(small_model: TopicModel, tmp_path: Path) ->
 
 def test_rows_are_what_the_model_predicts(small_model: TopicModel) -> None:
     texts = ["股市大涨", "球队,赢了比赛", None, "学校开学", "无𠀀"]
-    rows = label_texts(small_model, texts, list("abcde"), unit="text").to_pylist()
+    rows = label_texts(small_model, texts, list("abcde"), PredictOptions("text")).to_pylist()
     for row, prediction in zip(rows, small_model.predict(texts), strict=True):
         assert (row["topic"], row["probability"]) == (prediction.topic, prediction.probability)
         assert [(a["topic"], a["probability"]) for a in row["alternatives"]] == [*prediction.alternatives]
@@ -96,7 +96,7 @@ def test_documents_of_the_same_name_are_not_one(small_model: TopicModel, tmp_pat
 @pytest.mark.parametrize("name", ["t.jsonl", "t.jsonl.gz", "t.jsonl.zst", "t.csv", "t.tsv", "t.parquet"])
 def test_every_table_format_gives_the_same_rows(small_model: TopicModel, tmp_path: Path, name: str) -> None:
     texts = ["股市大涨", '球队,赢了"比赛"', "学校\n开学", "😂\t球"]
-    expected = label_texts(small_model, texts, [*"0123"], unit="text").to_pylist()
+    expected = label_texts(small_model, texts, [*"0123"], PredictOptions("text")).to_pylist()
     path = tmp_path / name
     lines = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
     if name.endswith("parquet"):

@@ -16,7 +16,7 @@ import pytest
 
 from duanti import Corpus, TopicModel, UsageError
 from duanti.config import RunConfig
-from duanti.predict import label_texts
+from duanti.predict import PredictOptions, label_texts
 from duanti.serving import ServedModel
 from duanti.tracking import track
 
@@ -24,7 +24,7 @@ TEXTS = ["股市大涨\n球队赢了比赛\n责任编辑：张三", "", "学校�
 
 
 def expected_rows(model: TopicModel, unit: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = label_texts(model, TEXTS, [*"012"], unit=unit).to_pylist()
+    rows: list[dict[str, Any]] = label_texts(model, TEXTS, [*"012"], PredictOptions(unit)).to_pylist()
     return rows
 
 

@@ -6,6 +6,7 @@
       weights.npy      float32, terms x topics
       bias.npy         float64, topics
       lexicon/*.npy    the compiled dictionary and the table of forms
+      context/*.npy    the network that decides in the context of documents, where there is one
 
 Arrays are mapped, not read.
 
@@ -43,7 +44,7 @@ FORMAT = "duanti-bundle"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 TERMS = "terms.parquet"
-_ARRAY = re.compile(r"(?:lexicon/)?[a-z_]+\.npy")
+_ARRAY = re.compile(r"(?:(?:lexicon|context)/)?[a-z_]+\.npy")
 
 
 @dataclass(frozen=True)

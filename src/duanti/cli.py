@@ -103,6 +103,7 @@ def _add_predict(verbs: Any) -> None:
     _add_reading(verb)
     verb.add_argument("--keep", action="append", default=[], metavar="NAME", help="column to hand on; may be repeated")
     verb.add_argument("--top", type=_positive, default=3, metavar="K", help="topics to tell per row (default: 3)")
+    _add_no_context(verb)
     verb.add_argument(
         "--strict", action="store_true", help="stop at the first row that cannot be used, with exit code 1"
     )
@@ -129,6 +130,15 @@ def _add_reading(verb: Any) -> None:
         default=10_000_000,
         metavar="N",
         help="longest text in characters; longer ones are rejected (default: 10 million)",
+    )
+
+
+def _add_no_context(verb: Any) -> None:
+    verb.add_argument(
+        "--no-context",
+        action="store_false",
+        dest="context",
+        help="decide every paragraph by itself, also where the bundle knows the context of documents",
     )
 
 
@@ -161,6 +171,7 @@ def _add_evaluate(verbs: Any) -> None:
     verb.add_argument("--topic-column", default="topic", metavar="NAME", help="column with the topic (default: topic)")
     verb.add_argument("--document-column", default="document", metavar="NAME", help="column with the document")
     verb.add_argument("--encoding", metavar="NAME", help="of the corpus (default: UTF-8, or GB18030 if it is that)")
+    _add_no_context(verb)
     verb.set_defaults(run=_evaluate)
 
 
@@ -243,7 +254,7 @@ def _predict(options: argparse.Namespace) -> None:
     sources = find_sources(options.inputs, options.input_format)
     kind = _output_format(options, sources)
     reading = _reading(options, _kept(options, sources), raw_json=kind == "jsonl")
-    predicting = PredictOptions(options.unit, options.top, options.jobs)
+    predicting = PredictOptions(options.unit, options.top, options.jobs, options.context)
     if kind == "table" or options.output is None or _is_stream(options.output):
         account = _predict_to_stream(options, sources, kind, reading, predicting)
     else:
@@ -266,9 +277,8 @@ def _drift(options: argparse.Namespace) -> int:
     if reference is None:
         raise BundleError(f"{options.bundle}: records nothing to compare with. Train it again with this duanti.")
     sources, account = find_sources(options.inputs, options.input_format), Account()
-    labelled = stream_job(
-        model, sources, _reading(options), PredictOptions(options.unit, 1, options.jobs), account, _tell_reject
-    )
+    predicting = PredictOptions(options.unit, 1, options.jobs, context=False)  # as what the bundle records
+    labelled = stream_job(model, sources, _reading(options), predicting, account, _tell_reject)
     report = compare_profiles(reference, profile_labelled(model, labelled, rows=options.rows), model.spaces)
     if options.json:
         print(json.dumps(report.as_dict(), ensure_ascii=False))
@@ -349,14 +359,12 @@ def _predict_to_stream(
     from duanti.jobs import Account, output_schema, stream_job, strictly
     from duanti.writers import writing
 
-    account = Account()
-    labelled = stream_job(
-        load_model(options.bundle), sources, reading, predicting, account, strictly if options.strict else _tell_reject
-    )
+    account, model = Account(), load_model(options.bundle)
+    labelled = stream_job(model, sources, reading, predicting, account, strictly if options.strict else _tell_reject)
     if kind == "table":
         _print_labelled(labelled)
     else:
-        schema = output_schema(sources, reading)
+        schema = output_schema(model, sources, reading)
         with ExitStack() as stack:
             file = stack.enter_context(open(options.output, "wb")) if options.output else sys.stdout.buffer  # noqa: PTH123
             writer = stack.enter_context(writing(kind, file, schema))
@@ -372,10 +380,10 @@ def _balance(account: Account) -> str:
 
 
 def _kept(options: argparse.Namespace, sources: Sequence[Source]) -> tuple[str, ...]:
-    from duanti.predict import SCHEMA
+    from duanti.predict import ROW_COLUMNS
 
     for name in options.keep:
-        if name in SCHEMA.names:
+        if name in ROW_COLUMNS:
             raise UsageError(f"--keep {name}: the output has a column of that name. Rename the input's.")
     if options.keep and not all(source.is_table for source in sources):
         raise UsageError("--keep is for tables; documents have no columns.")
@@ -435,7 +443,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         document=options.document_column,
         encoding=options.encoding,
     )
-    report = evaluate(load_model(options.bundle), corpus)
+    report = evaluate(load_model(options.bundle), corpus, context=options.context)
     if options.json:
         print(json.dumps(report.as_dict(), ensure_ascii=False))
     else:
@@ -606,12 +614,9 @@ def print_report(report: Report, *, to_stderr: bool = False) -> None:
 
 def _print_labelled(labelled: Iterable[Labelled]) -> None:
     """The readable table: each paragraph with its topics and the beginning and end of its text."""
-    import pyarrow as pa
-
     table = _table("document", "¶", "kind", "topic", "probability", "next", "text")
     for part in labelled:
-        texts = part.texts.to_pylist() if isinstance(part.texts, pa.Array) else part.texts
-        for row, text in zip(part.batch.to_pylist(), texts, strict=True):
+        for row, text in zip(part.batch.to_pylist(), part.texts.to_pylist(), strict=True):
             others = "  ".join(f"{other['topic']} {other['probability']:.2f}" for other in row["alternatives"])
             probability = "" if row["probability"] is None else f"{row['probability']:.2f}"
             topic, shown = row["topic"] or "–", _shorten(text or "")

@@ -115,13 +115,82 @@ class ComplementNBConfig(_Section):
     norm: bool = Field(default=False, description="normalise the weights a second time")
 
 
-ClassifierConfig = Annotated[
-    LinearSVCConfig | LogisticRegressionConfig | ComplementNBConfig, Field(discriminator="kind")
-]
+class MultinomialNBConfig(_Section):
+    """scikit-learn's MultinomialNB."""
+
+    kind: Literal["multinomial_nb"]
+    alpha: float = Field(default=0.3, gt=0, description="additive smoothing")
+    fit_prior: bool = Field(default=True, description="learn how frequent topics are; false: all equally")
+
+
+class RidgeConfig(_Section):
+    """scikit-learn's RidgeClassifier."""
+
+    kind: Literal["ridge"]
+    alpha: float = Field(default=1.0, gt=0, description="the regularisation's strength")
+    class_weight: Literal["balanced"] | None = Field(default=None, description="'balanced': rare topics count more")
+
+
+class SGDConfig(_Section):
+    """scikit-learn's SGDClassifier."""
+
+    kind: Literal["sgd"]
+    loss: Literal["hinge", "log_loss"] = Field(default="hinge", description="of each topic against the rest")
+    alpha: float = Field(default=1e-5, gt=0, description="the regularisation's strength")
+    class_weight: Literal["balanced"] | None = Field(default=None, description="'balanced': rare topics count more")
+    max_iter: _Positive = Field(default=30, description="passes over the corpus at most")
+    average: bool = Field(default=True, description="average the weights over all steps")
+
+
+class NaiveBayesSVMConfig(_Section):
+    """A linear SVM over terms scaled by their log-count ratios."""
+
+    kind: Literal["nb_svm"]
+    C: float = Field(default=0.5, gt=0, description="inverse of the regularisation's strength")
+    alpha: float = Field(default=0.1, gt=0, description="additive smoothing of the ratios")
+    class_weight: Literal["balanced"] | None = Field(default=None, description="'balanced': rare topics count more")
+
+
+_Single = (
+    LinearSVCConfig
+    | LogisticRegressionConfig
+    | ComplementNBConfig
+    | MultinomialNBConfig
+    | RidgeConfig
+    | SGDConfig
+    | NaiveBayesSVMConfig
+)
+MemberConfig = Annotated[_Single, Field(discriminator="kind")]
+
+
+class BlendConfig(_Section):
+    """A weighted sum of classifiers over the same terms, each scaled to the same spread of its out-of-fold scores."""
+
+    kind: Literal["blend"]
+    members: Annotated[tuple[MemberConfig, ...], BeforeValidator(_as_tuple), Field(min_length=2)] = Field(
+        description="the classifiers, each with its kind and settings"
+    )
+    weights: Annotated[tuple[Annotated[float, Field(ge=0)], ...], BeforeValidator(_as_tuple)] | Literal["learned"] = (
+        Field(default="learned", description="how much each member counts, or learned from out-of-fold scores")
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> BlendConfig:
+        if self.weights != "learned" and (len(self.weights) != len(self.members) or not sum(self.weights)):
+            raise ValueError("give a weight for each of the members, one of them above 0, or 'learned'")
+        return self
+
+
+ClassifierConfig = Annotated[_Single | BlendConfig, Field(discriminator="kind")]
 _CLASSIFIERS: dict[str, type[_Section]] = {
     "linear_svc": LinearSVCConfig,
     "logistic_regression": LogisticRegressionConfig,
     "complement_nb": ComplementNBConfig,
+    "multinomial_nb": MultinomialNBConfig,
+    "ridge": RidgeConfig,
+    "sgd": SGDConfig,
+    "nb_svm": NaiveBayesSVMConfig,
+    "blend": BlendConfig,
 }
 
 
@@ -129,6 +198,20 @@ class CalibrationConfig(_Section):
     """How scores become probabilities."""
 
     folds: Annotated[int, Field(ge=2)] = Field(default=5, description="folds for the out-of-fold scores")
+
+
+class DecisionConfig(_Section):
+    """What is told of a text, and when nothing is."""
+
+    tune: Literal["macro_f1"] | None = Field(
+        default=None, description="'macro_f1': shift the scores of topics so that out-of-fold macro-F1 is best"
+    )
+    precision: Share | None = Field(
+        default=None, description="tell a topic only where so many are right; a text below that has none"
+    )
+    coverage: Share | None = Field(
+        default=None, description="give each text a set of topics; so many sets hold the right one"
+    )
 
 
 class EvaluationConfig(_Section):
@@ -155,10 +238,14 @@ class RunConfig(_Section):
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="everything drawn at random follows from it")
     output: str = Field(default="models", min_length=1, description="folder that gets the bundle, as output/name")
     n_jobs: _Positive | None = Field(default=None, description="processes; null: all cores. Never changes a result")
+    context: Literal["none", "sequence"] = Field(
+        default="none", description="'sequence': decide the topics of paragraphs in the context of their document"
+    )
     data: DataConfig
     features: FeaturesConfig = FeaturesConfig()
     classifier: ClassifierConfig = LinearSVCConfig()
     calibration: CalibrationConfig = CalibrationConfig()
+    decision: DecisionConfig = DecisionConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
 
@@ -168,7 +255,9 @@ class RunConfig(_Section):
 
     def recipe(self) -> dict[str, Any]:
         """What decides the model, and nothing that only says where files are."""
-        return self.model_dump(mode="json", include={"seed", "features", "classifier", "calibration"})
+        return self.model_dump(
+            mode="json", include={"seed", "context", "features", "classifier", "calibration", "decision"}
+        )
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -336,8 +425,11 @@ def _settings_path(detail: ErrorDetails) -> _Place:
     location = [str(part) for part in detail["loc"]]
     if len(location) > 1 and location[0] == "classifier" and location[1] in _CLASSIFIERS:
         del location[1]
-    if detail["type"] == "union_tag_invalid":
+    if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
         location.append("kind")
+    if location[:2] == ["classifier", "members"] and len(location) > 2:
+        # Of a blend's member: its number, and its key behind the kind it was taken for.
+        return ("classifier", f"members[{location[2]}]", location[-1])
     return tuple(location[:2])
 
 
@@ -345,7 +437,8 @@ def _known_keys(section: _Place, detail: ErrorDetails) -> list[str]:
     if not section:
         return list(RunConfig.model_fields)
     if section[0] == "classifier":
-        return list(_CLASSIFIERS[str(detail["loc"][1])].model_fields)
+        kinds = [str(part) for part in detail["loc"] if str(part) in _CLASSIFIERS]
+        return list(_CLASSIFIERS[kinds[-1]].model_fields)
     model = RunConfig.model_fields[section[0]].annotation
     return list(cast("type[BaseModel]", model).model_fields)
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from duanti.corpus import Corpus
-from duanti.model import Prediction, TopicModel
+from duanti.model import NO_TOPIC, Prediction, TopicModel
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +68,17 @@ class Report:
 
 
 def evaluate(
-    model: TopicModel, corpus: Corpus, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
+    model: TopicModel,
+    corpus: Corpus,
+    *,
+    context: bool = True,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> Report:
     """Predict every row of a labelled corpus, as body text of one unit, and compare.
 
+    ``context``: rows of one document, in file order, are decided together where the model knows how.
     ``resamples`` documents-with-replacement draws give the intervals at ``confidence``. Topics of the corpus
     that the model does not know are logged.
     """
@@ -81,7 +89,21 @@ def evaluate(
             corpus.name,
             ", ".join(map(str, unknown)),
         )
-    return compare(corpus, model.predict(corpus.texts, top=1), resamples=resamples, confidence=confidence, seed=seed)
+    predictions = predict_corpus(model, corpus, context=context)
+    return compare(corpus, predictions, resamples=resamples, confidence=confidence, seed=seed)
+
+
+def predict_corpus(model: TopicModel, corpus: Corpus, *, context: bool = True) -> list[Prediction]:
+    """Predict every row; those of one document together, in file order, wherever they stand."""
+    groups = np.asarray(corpus.groups)
+    order = np.argsort(groups, kind="stable")
+    bounds = np.append(np.flatnonzero(np.diff(groups[order], prepend=-1)), len(order)).tolist()
+    documents = [[corpus.texts[row] for row in order[a:b].tolist()] for a, b in pairwise(bounds)]
+    predicted = model.predict_documents(documents, top=1, context=context)
+    predictions = [NO_TOPIC] * len(corpus)
+    for row, prediction in zip(order.tolist(), chain.from_iterable(predicted), strict=True):
+        predictions[row] = prediction
+    return predictions
 
 
 def compare(

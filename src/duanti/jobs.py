@@ -37,7 +37,7 @@ import pyarrow.parquet as pq
 from duanti import __version__
 from duanti.errors import DataError, UsageError
 from duanti.model import TopicModel
-from duanti.predict import SCHEMA, Labelled, PredictOptions, label_source
+from duanti.predict import Labelled, PredictOptions, label_source, row_schema
 from duanti.progress import Progress
 from duanti.readers import STDIN, ReadOptions, Reject, Source, one_by_one
 from duanti.writers import OUTPUT_ENDINGS, write_batches, writing
@@ -150,7 +150,7 @@ def run_job(model: TopicModel, job: Job, progress: Progress) -> Account:
                 if earlier is None:
                     earlier = _do_part(model, job, name, source, workshop, ledger, progress)
                 account.join(earlier)
-            _finish(job, parts, workshop)
+            _finish(model, job, parts, workshop)
     return account
 
 
@@ -186,7 +186,7 @@ def describe(source: Source, reject: Reject) -> str:
     return f"{place}: {reject.reason}"
 
 
-def output_schema(sources: Sequence[Source], reading: ReadOptions) -> pa.Schema:
+def output_schema(model: TopicModel, sources: Sequence[Source], reading: ReadOptions) -> pa.Schema:
     """Return the columns of the output, kept ones with the types they have in every input.
 
     Raises
@@ -199,7 +199,7 @@ def output_schema(sources: Sequence[Source], reading: ReadOptions) -> pa.Schema:
         for name, kind in source.column_types(reading).items():
             if types.setdefault(name, kind) != kind:
                 raise DataError(f"{source.place}: column {name!r} holds {kind}, elsewhere {types[name]}.")
-    schema = SCHEMA
+    schema = row_schema(model)
     for name, kind in types.items():
         schema = schema.append(pa.field(name, pa.string() if kind == pa.large_string() else kind))
     return schema
@@ -258,7 +258,7 @@ def _do_part(
 ) -> dict[str, Any]:
     account = Account()
     place, rejects_place = _part_path(job, workshop, name), workshop / "rejects" / f"{name}.jsonl"
-    schema = output_schema([source], job.reading) if job.is_folder else output_schema(job.sources, job.reading)
+    schema = output_schema(model, [source] if job.is_folder else job.sources, job.reading)
     before = _facts(source)
     with (
         _digesting(source) as digest,
@@ -288,7 +288,7 @@ def _reject_line(source: Source, reject: Reject) -> bytes:
     return json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
-def _finish(job: Job, parts: Mapping[str, Source], workshop: Path) -> None:
+def _finish(model: TopicModel, job: Job, parts: Mapping[str, Source], workshop: Path) -> None:
     """Join what must be joined; a single file takes its name here."""
     rejects = [workshop / "rejects" / f"{name}.jsonl" for name in parts]
     if any(path.stat().st_size for path in rejects):
@@ -303,12 +303,12 @@ def _finish(job: Job, parts: Mapping[str, Source], workshop: Path) -> None:
         paths[0].replace(job.output)
     else:
         with _durable(job.output, workshop) as file:
-            _join(job, paths, file)
+            _join(model, job, paths, file)
     _flush_folder(job.output.parent)
 
 
-def _join(job: Job, paths: Sequence[Path], file: IO[bytes]) -> None:
-    schema = output_schema(job.sources, job.reading)
+def _join(model: TopicModel, job: Job, paths: Sequence[Path], file: IO[bytes]) -> None:
+    schema = output_schema(model, job.sources, job.reading)
     if job.kind == "parquet":
         batches = (batch for path in paths for batch in pq.ParquetFile(path).iter_batches(use_threads=False))
         write_batches(job.kind, file, schema, batches)
@@ -416,6 +416,7 @@ def _description(job: Job) -> dict[str, Any]:
         "format": job.kind,
         "unit": job.options.unit,
         "top": job.options.top,
+        "context": job.options.context,
         **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(job.reading).items()},
     }
 

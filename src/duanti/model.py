@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from duanti import __version__
 from duanti.bundle import Bundle, read_bundle, write_bundle
 from duanti.compilation import kernel
+from duanti.context import Context
 from duanti.errors import BundleError
 from duanti.features import FeatureOptions, TermCounts, TermSpace, count_terms, score_texts
 from duanti.lexicon import Forms, Lexicon, TextTables, read_only
@@ -43,6 +45,16 @@ class Prediction(NamedTuple):
     known_terms: int
 
 
+class Decision(NamedTuple):
+    """When a topic is told, learnt so that a promise is kept; None: no promise was asked for.
+
+    ``min_probability``: below it a text has no topic. ``set_probability``: from it on a topic is in the text's set.
+    """
+
+    min_probability: float | None = None
+    set_probability: float | None = None
+
+
 class Decisions(NamedTuple):
     """Predictions as arrays: of each text the most probable topics by number, most probable first.
 
@@ -52,8 +64,10 @@ class Decisions(NamedTuple):
     topics: NDArray[np.int64]  # (n_texts, top)
     probabilities: NDArray[np.float64]  # (n_texts, top)
     known_terms: NDArray[np.int64]  # (n_texts,)
+    sets: NDArray[np.bool_] | None = None  # (n_texts, n_topics): the topics in each text's set, where one is promised
 
 
+_NO_PROMISE = Decision()
 NO_TOPIC = Prediction(None, None, (), 0)
 
 
@@ -75,6 +89,10 @@ class TopicModel:
         float32 (n_terms, n_topics) and float64 (n_topics,): ``scores = x @ weights + bias``
     temperature
         probabilities are ``softmax(scores / temperature)``
+    context
+        decides the topics of paragraphs in the context of their document; None: it has not been learnt
+    decision, decision_in_context
+        when a topic is told, of texts by themselves and of paragraphs in context
     provenance
         where the model comes from: name, recipe, corpora with digests, metrics
     """
@@ -86,6 +104,9 @@ class TopicModel:
     weights: NDArray[np.float32] = field(repr=False)
     bias: NDArray[np.float64] = field(repr=False)
     temperature: float = 1.0
+    context: Context | None = field(default=None, repr=False)
+    decision: Decision = _NO_PROMISE
+    decision_in_context: Decision = _NO_PROMISE
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -105,7 +126,10 @@ class TopicModel:
                 options=_read_options(manifest.pop("features")),
                 temperature=float(manifest.pop("temperature")),
                 spaces=tuple(_read_spaces(bundle.terms)),
-                tables=TextTables(_read_tables(Lexicon, arrays), _read_tables(Forms, arrays)),
+                tables=TextTables(_read_tables(Lexicon, arrays, "lexicon"), _read_tables(Forms, arrays, "lexicon")),
+                context=_read_tables(Context, arrays, "context") if "context/scales" in arrays else None,
+                decision=Decision(*manifest.pop("decision")),
+                decision_in_context=Decision(*manifest.pop("decision_in_context")),
                 weights=arrays["weights"],
                 bias=arrays["bias"],
                 provenance={key: value for key, value in manifest.items() if key not in ("link", "duanti_version")},
@@ -125,9 +149,17 @@ class TopicModel:
             "features": asdict(self.options),
             "link": "softmax",
             "temperature": self.temperature,
+            "decision": self.decision,
+            "decision_in_context": self.decision_in_context,
         }
         tables = {**self.tables.lexicon._asdict(), **self.tables.forms._asdict()}
-        arrays = {"weights": self.weights, "bias": self.bias, **{f"lexicon/{key}": tables[key] for key in tables}}
+        network = self.context._asdict() if self.context is not None else {}
+        arrays = {
+            "weights": self.weights,
+            "bias": self.bias,
+            **{f"lexicon/{key}": tables[key] for key in tables},
+            **{f"context/{key}": network[key] for key in network},
+        }
         write_bundle(folder, Bundle(manifest, _terms_table(self.spaces), arrays))
 
     def with_provenance(self, **entries: Any) -> TopicModel:
@@ -137,34 +169,91 @@ class TopicModel:
     def predict(self, texts: Sequence[str | None], *, top: int = 3) -> list[Prediction]:
         """Return the topic of each text, with the best of the other topics up to ``top`` in all.
 
-        A text without a single known term, null or empty, has no topic.
+        A text without a single known term, null or empty, has no topic, and neither has one below the probability that
+        the recipe's ``decision`` asks for.
         """
+        return self._predictions(self.decide([text or "" for text in texts], top=top))
+
+    def predict_documents(
+        self, documents: Sequence[Sequence[str | None]], *, top: int = 3, context: bool = True
+    ) -> list[list[Prediction]]:
+        """Return the topic of each paragraph of each document, decided in its context where the model knows how."""
+        texts = [text or "" for document in documents for text in document]
+        begins = np.cumsum([0, *map(len, documents)])
+        scores, known_terms = self.score(texts)
+        decisions = self.decide_scores(scores, known_terms, top=top, documents=begins[:-1] if context else None)
+        predictions = self._predictions(decisions)
+        return [predictions[begin:end] for begin, end in pairwise(begins.tolist())]
+
+    def _predictions(self, decisions: Decisions) -> list[Prediction]:
         predictions = []
-        decisions = self.decide([text or "" for text in texts], top=top)
-        for order, probabilities, known in zip(*(part.tolist() for part in decisions), strict=True):
-            if known:
+        for order, probabilities, known in zip(*(part.tolist() for part in decisions[:3]), strict=True):
+            if order[0] >= 0:
                 best, *others = (Alternative(self.topics[t], p) for t, p in zip(order, probabilities, strict=True))
                 predictions.append(Prediction(*best, tuple(others), known))
             else:
-                predictions.append(NO_TOPIC)
+                predictions.append(NO_TOPIC._replace(known_terms=known))
         return predictions
 
     def decide(self, texts: Texts, *, top: int = 3, n_jobs: int | None = None) -> Decisions:
         """Return what ``predict`` says, as arrays. A null text counts as an empty one."""
-        scores, known_terms = self._score(texts, n_jobs)
-        probabilities = self._link(scores)
-        topics = _rank(probabilities, known_terms, min(max(top, 1), len(self.topics)))
-        return Decisions(topics, np.take_along_axis(probabilities, topics, axis=1), known_terms)
+        return self.decide_scores(*self.score(texts, n_jobs), top=top)
 
-    def predict_document(self, text: str, *, top: int = 3) -> list[tuple[Paragraph, Prediction]]:
+    def score(self, texts: Texts, n_jobs: int | None = None) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return the scores of each text (n_texts, n_topics), and how many distinct terms of it are known."""
+        matters = self._matter(texts)
+        return score_texts(matters, self.spaces, self.options, self.tables, self.weights, self.bias, n_jobs)
+
+    def decide_scores(
+        self,
+        scores: NDArray[np.float64],
+        known_terms: NDArray[np.int64],
+        *,
+        top: int = 3,
+        documents: NDArray[np.int64] | None = None,
+        in_document: NDArray[np.bool_] | None = None,
+    ) -> Decisions:
+        """Return the topics that scores speak for.
+
+        ``documents`` tells with which text each document begins: then its texts, in order, are decided together,
+        where the model has learnt the context of documents. Texts that ``in_document`` excludes, and those without a
+        known term, are passed over.
+        """
+        probabilities, in_context = self._link(scores), np.zeros(len(scores), np.bool_)
+        if self.context is not None and documents is not None:
+            in_context = known_terms > 0 if in_document is None else in_document & (known_terms > 0)
+            rows = np.flatnonzero(in_context)
+            offsets = np.searchsorted(rows, np.append(documents, len(scores)))
+            probabilities[rows] = self.context.posteriors(scores[rows], offsets)
+        least = self._by_place("min_probability", in_context)
+        decided = known_terms > 0
+        if least is not None:
+            decided = decided & (probabilities.max(axis=1, initial=0.0) >= least)
+        topics = _rank(probabilities, decided, min(max(top, 1), len(self.topics)))
+        in_set = self._by_place("set_probability", in_context)
+        sets = None if in_set is None else _sets(probabilities, in_set, known_terms)
+        return Decisions(topics, np.take_along_axis(probabilities, topics, axis=1), known_terms, sets)
+
+    def _by_place(self, name: str, in_context: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+        """A probability of ``Decision`` for each text, by whether it was decided in context; None: no promise."""
+        alone, together = getattr(self.decision, name), getattr(self.decision_in_context, name)
+        return None if alone is None else np.where(in_context, together, alone)
+
+    def predict_document(self, text: str, *, top: int = 3, context: bool = True) -> list[tuple[Paragraph, Prediction]]:
         """Split a document and return each paragraph with its topic; bylines and boilerplate have none."""
         paragraphs = split_paragraphs(text)
         speaking = [p.text if p.kind not in WITHOUT_TOPIC else None for p in paragraphs]
-        return list(zip(paragraphs, self.predict(speaking, top=top), strict=True))
+        (predictions,) = self.predict_documents([speaking], top=top, context=context)
+        return list(zip(paragraphs, predictions, strict=True))
+
+    @property
+    def gives_sets(self) -> bool:
+        """Whether each text gets a set of topics."""
+        return self.decision.set_probability is not None
 
     def scores(self, texts: Texts) -> NDArray[np.float64]:
         """Return the scores of each text, before the link: (n_texts, n_topics)."""
-        return self._score(texts)[0]
+        return self.score(texts)[0]
 
     def probabilities(self, texts: Texts) -> NDArray[np.float64]:
         """Return the probabilities of each text, (n_texts, n_topics), each row summing to one."""
@@ -181,11 +270,6 @@ class TopicModel:
     def count_terms(self, texts: Texts, n_jobs: int | None = None) -> list[TermCounts]:
         """Count all terms of some texts, known or not, one ``TermCounts`` for each space."""
         return count_terms(self._matter(texts), self.options, self.tables, n_jobs)
-
-    def _score(self, texts: Texts, n_jobs: int | None = None) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Scores and numbers of known terms."""
-        matters = self._matter(texts)
-        return score_texts(matters, self.spaces, self.options, self.tables, self.weights, self.bias, n_jobs)
 
     @staticmethod
     def _matter(texts: Texts) -> CodePoints:
@@ -214,12 +298,12 @@ def _softmax(scores: Any, temperature: float) -> Any:
 
 
 @kernel
-def _rank(probabilities: Any, known_terms: Any, top: int) -> Any:
-    """The ``top`` topics of each row, the most probable first, of equal ones the first; -1 where no term is known."""
+def _rank(probabilities: Any, decided: Any, top: int) -> Any:
+    """The ``top`` topics of each row, the most probable first, of equal ones the first; -1 where none is decided."""
     ranked = np.full((len(probabilities), top), -1, np.int64)
     taken = np.zeros(probabilities.shape[1], np.bool_)
     for i in range(len(probabilities)):
-        if known_terms[i] == 0:
+        if not decided[i]:
             continue
         taken[:] = False
         for place in range(top):
@@ -230,6 +314,15 @@ def _rank(probabilities: Any, known_terms: Any, top: int) -> Any:
             ranked[i, place] = best
             taken[best] = True
     return ranked
+
+
+def _sets(
+    probabilities: NDArray[np.float64], in_set: NDArray[np.float64], known_terms: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """The topics from this probability on, at least the most probable; none for a text without a known term."""
+    sets = probabilities >= in_set[:, None]
+    sets[np.arange(len(sets)), probabilities.argmax(axis=1)] = True
+    return sets & (known_terms > 0)[:, None]
 
 
 def _terms_table(spaces: Sequence[TermSpace]) -> pa.Table:
@@ -256,9 +349,9 @@ def _read_spaces(table: pa.Table) -> Iterator[TermSpace]:
         yield TermSpace(kind, rows["term"].combine_chunks(), *columns)
 
 
-def _read_tables(kind: type[_Tables], arrays: Mapping[str, NDArray[Any]]) -> _Tables:
+def _read_tables(kind: type[_Tables], arrays: Mapping[str, NDArray[Any]], folder: str) -> _Tables:
     fields: Any = kind._fields  # type: ignore[attr-defined]
-    return kind(*(read_only(arrays[f"lexicon/{name}"]) for name in fields))
+    return kind(*(read_only(arrays[f"{folder}/{name}"]) for name in fields))
 
 
 def _read_options(stored: Mapping[str, Any]) -> FeatureOptions:

@@ -1,7 +1,7 @@
 """From a recipe and a labelled corpus to a ``TopicModel``.
 
-Owns scikit-learn's side of training: the classifiers, ``freeze``, which reduces what was fitted to one matrix,
-and the out-of-fold scores that calibrate it. Refuses to know files and tracking stores.
+Owns the order of training: terms, classifiers on all rows and on folds, their blend, and what is learnt from the
+out-of-fold scores: probabilities, thresholds, context. Refuses to know files, tracking stores, and how each is done.
 """
 
 from __future__ import annotations
@@ -12,20 +12,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression
-from sklearn.naive_bayes import ComplementNB
-from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
-from duanti.config import ClassifierConfig, ComplementNBConfig, LinearSVCConfig, RunConfig
+from duanti.calibration import (
+    fit_temperature,
+    learn_weights,
+    threshold_of_coverage,
+    threshold_of_precision,
+    tune_bias,
+)
+from duanti.classifiers import freeze, make_classifier
+from duanti.config import BlendConfig, ClassifierConfig, DecisionConfig, MemberConfig, RunConfig
+from duanti.context import Context
+from duanti.context_training import fit_context
 from duanti.corpus import Corpus
 from duanti.drift import Profile
 from duanti.errors import DataError
 from duanti.features import TermCounts, load_tables, tally_known
-from duanti.model import TopicModel
+from duanti.model import Decision, TopicModel
 from duanti.paragraphs import matter
 from duanti.segmentation import available_cores
 from duanti.vectorizer import TermVectorizer
@@ -46,36 +52,139 @@ def fit_topic_model(config: RunConfig, corpus: Corpus, *, progress: Progress = l
     """
     _check_topics(corpus)
     y = np.asarray(corpus.topics, dtype=object)
+    topics = tuple(corpus.topic_counts)
     n_jobs = config.n_jobs or available_cores()
     vectorizer = make_vectorizer(config)
     progress(f"segmenting {len(corpus):,} texts")
     counts = vectorizer.count([matter(text) for text in corpus.texts])
     folds = np.asarray(corpus.folds(_n_folds(config, corpus), config.seed))
     progress(f"fitting {config.classifier.kind} and {folds.max() + 1} folds")
-    classifier = make_classifier(config.classifier, config.seed)
-    everything = Split(np.arange(len(corpus)), None)
-    (vectorizer, weights, bias), *held_out = _fit_splits(
-        vectorizer, classifier, counts, y, [everything, *splits_of(folds)], n_jobs
-    )
+    classifiers = [make_classifier(member, config.seed) for member in members_of(config.classifier)]
+    splits = [Split(np.arange(len(corpus)), None), *splits_of(folds)]
+    (vectorizer, members), *held_out = _fit_splits(vectorizer, classifiers, counts, y, splits, n_jobs)
     progress("calibrating")
-    topics = tuple(corpus.topic_counts)
-    scores = _gather_scores(held_out, len(y), topics)
-    temperature = _temperature(scores, y, topics)
+    gold = np.searchsorted(np.array(topics, dtype=object), y)
+    promises = _learn_promises(config, corpus, _gather_scores(held_out, len(y), topics), gold, progress)
     return TopicModel(
         topics=topics,
         options=vectorizer.options,
         spaces=tuple(vectorizer.spaces_),
         tables=load_tables(vectorizer.options),
-        weights=weights,
-        bias=bias,
-        temperature=temperature,
+        weights=_weighted_sum(promises.scales, [weights for weights, _ in members]).astype(np.float32),
+        bias=_weighted_sum(promises.scales, [bias for _, bias in members]) + promises.bias,
+        temperature=promises.temperature,
+        context=promises.context,
+        decision=promises.alone,
+        decision_in_context=promises.in_context,
         provenance={
             "name": config.name,
             "recipe": config.recipe(),
             "corpus": describe_corpus(corpus),
-            "reference": _reference(scores, temperature, held_out, topics),
+            "reference": _reference(promises, held_out, topics),
         },
     )
+
+
+def members_of(config: ClassifierConfig) -> tuple[MemberConfig, ...]:
+    """Return the classifiers of a blend, or the one there is."""
+    return config.members if isinstance(config, BlendConfig) else (config,)
+
+
+class _Promises(NamedTuple):
+    """What is learnt from out-of-fold scores."""
+
+    scales: NDArray[np.float64]  # (n_members,): what each member's scores are multiplied with
+    bias: NDArray[np.float64]  # (n_topics,): what is added to the scores of topics
+    temperature: float
+    context: Context | None
+    alone: Decision
+    in_context: Decision
+    probabilities: NDArray[np.float64]  # of the rows it is learnt from, alone
+
+
+def _learn_promises(
+    config: RunConfig, corpus: Corpus, members: NDArray[np.float64], gold: NDArray[np.intp], progress: Progress
+) -> _Promises:
+    """Learn from the members' scores (n_members, n_rows, n_topics); a row that no fold could score is left out."""
+    usable = np.isfinite(members[0, np.arange(len(gold)), gold])
+    n_topics = members.shape[2]
+    if not usable.any():
+        nothing = Decision()
+        return _Promises(
+            np.ones(len(members)), np.zeros(n_topics), 1.0, None, nothing, nothing, np.empty((0, n_topics))
+        )
+    scales = _scales(config.classifier, members[:, usable], gold[usable])
+    scores = _weighted_sum(scales, members[:, usable])
+    bias = np.zeros(n_topics)
+    if config.decision.tune == "macro_f1":
+        progress("tuning for macro-F1")
+        bias = tune_bias(scores, gold[usable])
+    scores += bias
+    temperature = fit_temperature(scores, gold[usable])
+    probabilities = softmax(scores / temperature, axis=1)
+    context, posteriors = None, probabilities
+    if config.context == "sequence":
+        progress("learning the context of documents")
+        groups = np.asarray(corpus.groups)[usable]
+        with threadpool_limits(1):
+            context, posteriors = _learn_context(scores, probabilities, gold[usable], groups, config.seed)
+    return _Promises(
+        scales,
+        bias,
+        temperature,
+        context,
+        _learn_decision(config.decision, probabilities, gold[usable]),
+        _learn_decision(config.decision, posteriors, gold[usable]),
+        probabilities,
+    )
+
+
+def _scales(config: ClassifierConfig, members: NDArray[np.float64], gold: NDArray[np.intp]) -> NDArray[np.float64]:
+    """What brings the members of a blend to one spread, times how much each counts; 1 for one by itself."""
+    if not isinstance(config, BlendConfig):
+        return np.ones(1)
+    known = np.isfinite(members[0])
+    spread = np.array([scores[known].std() for scores in members])
+    even = np.where(known, members, members.min(where=known, initial=0.0)) / spread[:, None, None]
+    weights = learn_weights(list(even), gold) if config.weights == "learned" else np.asarray(config.weights)
+    scales: NDArray[np.float64] = weights / weights.sum() / spread
+    return scales
+
+
+def _weighted_sum(scales: NDArray[np.float64], parts: Sequence[Any] | NDArray[Any]) -> Any:
+    """Sum of the parts, each times its scale. Minus infinity stays what it is, also where a scale is 0."""
+    if len(parts) == 1:
+        return parts[0] * scales[0]
+    return sum(np.where(np.isneginf(part), part, part * scale) for scale, part in zip(scales, parts, strict=True))
+
+
+def _learn_context(
+    scores: NDArray[np.float64],
+    probabilities: NDArray[np.float64],
+    gold: NDArray[np.intp],
+    groups: NDArray[np.intp],
+    seed: int,
+) -> tuple[Context | None, NDArray[np.float64]]:
+    """The context of documents, whose rows may stand apart, and what it makes of rows it did not learn from."""
+    order = np.argsort(groups, kind="stable")
+    offsets = np.append(np.flatnonzero(np.diff(groups[order], prepend=-1)), len(order))
+    known = np.where(np.isfinite(scores), scores, scores.min(where=np.isfinite(scores), initial=0.0))
+    context, held_out = fit_context(known[order], gold[order], offsets, seed)
+    posteriors = probabilities.copy()
+    if context is not None:
+        posteriors[order] = held_out
+    return context, posteriors
+
+
+def _learn_decision(config: DecisionConfig, probabilities: NDArray[np.float64], gold: NDArray[np.intp]) -> Decision:
+    least, in_set = None, None
+    if config.precision is not None:
+        correct = probabilities.argmax(axis=1) == gold
+        least = threshold_of_precision(probabilities.max(axis=1), correct, config.precision)
+        least = np.inf if least is None else least
+    if config.coverage is not None:
+        in_set = threshold_of_coverage(probabilities, gold, config.coverage)
+    return Decision(least, in_set)
 
 
 class Split(NamedTuple):
@@ -104,61 +213,16 @@ def held_out_scores(
     Rows that no split holds out, and topics that their split never saw, have minus infinity.
     """
     topics = sorted(set(y))
-    held_out = _fit_splits(vectorizer, classifier, counts, y, splits, n_jobs)
-    scores = _gather_scores(held_out, len(y), topics)
-    return scores, _temperature(scores, y, topics)
+    held_out = _fit_splits(vectorizer, [classifier], counts, y, splits, n_jobs)
+    (scores,) = _gather_scores(held_out, len(y), topics)
+    gold = np.searchsorted(np.array(topics, dtype=object), y)
+    usable = np.isfinite(scores[np.arange(len(y)), gold])
+    return scores, fit_temperature(scores[usable], gold[usable]) if usable.any() else 1.0
 
 
 def make_vectorizer(config: RunConfig) -> TermVectorizer:
     """Return the unfitted vectorizer of a recipe."""
     return TermVectorizer(**dict(config.features), n_jobs=config.n_jobs)
-
-
-def make_classifier(config: ClassifierConfig, seed: int) -> Any:
-    """Return the unfitted scikit-learn classifier of a recipe."""
-    if isinstance(config, LinearSVCConfig):
-        return LinearSVC(C=config.C, class_weight=config.class_weight, random_state=seed, max_iter=10_000)
-    if isinstance(config, ComplementNBConfig):
-        return ComplementNB(alpha=config.alpha, norm=config.norm)
-    return LogisticRegression(C=config.C, class_weight=config.class_weight, max_iter=config.max_iter, random_state=seed)
-
-
-def freeze(classifier: Any) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Reduce a fitted linear classifier to ``weights`` (n_terms, n_topics) and ``bias`` (n_topics,).
-
-    ``X @ weights + bias`` ranks the topics as the classifier does, and its softmax is the classifier's where
-    that has one. Two topics get a column each, half the decision value with either sign. Each row is centred
-    over the topics, which softmax and argmax do not see: float32 would cost naive Bayes 1e-5 otherwise.
-    """
-    if isinstance(classifier, ComplementNB):
-        coefficients = classifier.feature_log_prob_.T
-        intercept = np.zeros(len(classifier.classes_))
-    else:
-        # LIBLINEAR and lbfgs keep one row for two topics: the decision for the second.
-        coefficients, intercept = classifier.coef_.T, classifier.intercept_
-        if len(classifier.classes_) == 2:
-            coefficients = np.hstack([-coefficients, coefficients]) / 2
-            intercept = np.concatenate([-intercept, intercept]) / 2
-    centred = coefficients - coefficients.mean(axis=1, keepdims=True)
-    return centred.astype(np.float32), np.asarray(intercept - intercept.mean(), dtype=np.float64)
-
-
-def fit_temperature(scores: NDArray[np.float64], gold: NDArray[np.intp]) -> float:
-    """Return the T that makes ``softmax(scores / T)`` most likely for the gold columns.
-
-    Guo et al. 2017, "On Calibration of Modern Neural Networks": the negative log-likelihood is minimised over
-    ln T, within 1/1000 and 1000.
-    """
-    centred = scores - scores.max(axis=1, keepdims=True)
-    gold_scores = centred[np.arange(len(gold)), gold]
-
-    def loss(log_temperature: float) -> float:
-        scale = np.exp(-log_temperature)
-        return float(np.mean(np.log(np.exp(centred * scale).sum(axis=1)) - gold_scores * scale))
-
-    best = minimize_scalar(loss, bounds=(-np.log(1000), np.log(1000)), method="bounded", options={"xatol": 1e-6})
-    # Four digits are all the data can tell.
-    return float(f"{np.exp(best.x):.4g}")
 
 
 def describe_corpus(corpus: Corpus) -> dict[str, Any]:
@@ -184,18 +248,18 @@ def _n_folds(config: RunConfig, corpus: Corpus) -> int:
 
 
 class _HeldOut(NamedTuple):
-    """What a model says of rows it did not learn from."""
+    """What models say of rows they did not learn from."""
 
     rows: NDArray[np.intp]
-    scores: NDArray[np.float64]  # (n_rows, n_topics)
-    topics: NDArray[np.object_]  # that it has seen
-    unknown: int  # occurrences of terms that it has not
+    scores: NDArray[np.float64]  # (n_members, n_rows, n_topics)
+    topics: NDArray[np.object_]  # that they have seen
+    unknown: int  # occurrences of terms that they have not
     occurrences: int
 
 
 def _fit_splits(
     vectorizer: TermVectorizer,
-    classifier: Any,
+    classifiers: Sequence[Any],
     counts: Sequence[TermCounts],
     y: NDArray[np.object_],
     splits: Sequence[Split],
@@ -203,15 +267,20 @@ def _fit_splits(
 ) -> list[Any]:
     return list(
         Parallel(n_jobs=n_jobs, backend="loky")(
-            delayed(_fit_split)(clone(vectorizer), clone(classifier), counts, y, split) for split in splits
+            delayed(_fit_split)(clone(vectorizer), [clone(c) for c in classifiers], counts, y, split)
+            for split in splits
         )
     )
 
 
 def _fit_split(
-    vectorizer: TermVectorizer, classifier: Any, counts: Sequence[TermCounts], y: NDArray[np.object_], split: Split
+    vectorizer: TermVectorizer,
+    classifiers: Sequence[Any],
+    counts: Sequence[TermCounts],
+    y: NDArray[np.object_],
+    split: Split,
 ) -> Any:
-    """Fit on some rows. Returns what the model says of those held out; where none are, the model.
+    """Fit on some rows. Returns what the models say of those held out; where none are, the frozen models.
 
     None where there is nothing to fit.
     """
@@ -220,42 +289,39 @@ def _fit_split(
         topics = np.unique(y[split.training])
         if len(topics) < 2:
             return None
-        classifier.fit(vectorizer.fit_counts(training).transform_counts(training), y[split.training])
-        weights, bias = freeze(classifier)
+        matrix = vectorizer.fit_counts(training).transform_counts(training)
+        models = [freeze(classifier.fit(matrix, y[split.training])) for classifier in classifiers]
         if split.held_out is None:
-            return vectorizer, weights, bias
+            return vectorizer, models
         others = [part.select(split.held_out) for part in counts]
-        scores = vectorizer.transform_counts(others) @ weights.astype(np.float64) + bias
+        unseen = vectorizer.transform_counts(others)
+        scores = np.stack([unseen @ weights.astype(np.float64) + bias for weights, bias in models])
         tallies = [tally_known(part, space) for part, space in zip(others, vectorizer.spaces_, strict=True)]
         unknown, occurrences = sum(tally.unknown for tally in tallies), sum(tally.occurrences for tally in tallies)
         return _HeldOut(split.held_out, scores, topics, unknown, occurrences)
 
 
 def _gather_scores(held_out: Sequence[_HeldOut | None], n_rows: int, topics: Sequence[str]) -> NDArray[np.float64]:
-    """Scores (n_rows, n_topics); minus infinity for rows nobody held out, and topics their split never saw."""
+    """Scores (n_members, n_rows, n_topics).
+
+    Minus infinity for rows nobody held out, and topics their split never saw.
+    """
     column = {topic: number for number, topic in enumerate(topics)}
-    scores = np.full((n_rows, len(topics)), -np.inf)
+    n_members = max((len(part.scores) for part in held_out if part is not None), default=1)
+    scores = np.full((n_members, n_rows, len(topics)), -np.inf)
     for part in held_out:
         if part is not None:
-            scores[np.ix_(part.rows, np.array([column[topic] for topic in part.topics]))] = part.scores
+            columns = np.array([column[topic] for topic in part.topics])
+            scores[np.ix_(np.arange(n_members), part.rows, columns)] = part.scores
     return scores
 
 
-def _temperature(scores: NDArray[np.float64], y: NDArray[np.object_], topics: Sequence[str]) -> float:
-    """Temperature over all rows that some fold scored; a topic that a fold never saw cannot be scored by it."""
-    column = {topic: number for number, topic in enumerate(topics)}
-    gold = np.array([column[topic] for topic in y])
-    usable = np.isfinite(scores[np.arange(len(y)), gold])
-    return fit_temperature(scores[usable], gold[usable]) if usable.any() else 1.0
-
-
-def _reference(
-    scores: NDArray[np.float64], temperature: float, held_out: Sequence[_HeldOut | None], topics: tuple[str, ...]
-) -> dict[str, Any]:
+def _reference(promises: _Promises, held_out: Sequence[_HeldOut | None], topics: tuple[str, ...]) -> dict[str, Any]:
     """What the model makes of its training texts, out of fold: what drift is measured against."""
     profile = Profile(topics, ())
-    probabilities = softmax(scores[np.isfinite(scores).any(axis=1)] / temperature, axis=1)
-    profile.add_predictions(probabilities.argmax(axis=1), probabilities.max(axis=1))
+    highest = promises.probabilities.max(axis=1, initial=0.0)
+    decided = highest >= (promises.alone.min_probability or 0.0)
+    profile.add_predictions(np.where(decided, promises.probabilities.argmax(axis=1), -1), highest)
     for part in held_out:
         if part is not None:
             profile.add_unknown(part.unknown, part.occurrences)

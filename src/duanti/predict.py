@@ -1,20 +1,22 @@
 """From blocks of inputs to output rows, as Arrow batches, in input order.
 
-Owns what a unit of prediction is, the columns of an output row, and the threads that score blocks while others are
-read and written. Refuses to know formats, what a score is, and where rows go.
+Owns what a unit of prediction is, the columns of an output row, and the threads that work on blocks while others are
+read and written. Refuses to know formats, how a topic is found, and where rows go.
 
-    Source ─ Work ─ parse ─ label ─┐  in threads, several blocks at once
-                                   └─ Numbering ─ Labelled  in input order: documents, paragraphs, rejects by number
+    Source ─ Work ─ parse ─ score ─┐                                in threads, several blocks at once
+                                   └─ number ─ whole documents ─┐   in input order: documents, paragraphs, rejects
+                                                                └─ decide ─ Labelled   in threads again
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -28,12 +30,14 @@ from duanti.paragraphs import WITHOUT_TOPIC, split_paragraphs
 from duanti.readers import Block, ReadOptions, Reject, Source, Work
 from duanti.segmentation import available_cores
 
+_Result = TypeVar("_Result")
+
 UNITS = ("text", "paragraph")
 
 _ALTERNATIVE = pa.struct([("topic", pa.string()), ("probability", pa.float64())])
 
-#: The columns of an output row; kept columns follow.
-SCHEMA = pa.schema(
+# The columns of an output row.
+_SCHEMA = pa.schema(
     [
         ("document", pa.string()),
         ("paragraph", pa.int64()),
@@ -47,24 +51,35 @@ SCHEMA = pa.schema(
 )
 
 
+#: Names that no kept column may have.
+ROW_COLUMNS = (*_SCHEMA.names, "topic_set")
+
+
+def row_schema(model: TopicModel) -> pa.Schema:
+    """Return the columns of an output row; kept columns follow. ``topic_set`` is there where the model gives sets."""
+    return _SCHEMA.append(pa.field("topic_set", pa.list_(pa.string()))) if model.gives_sets else _SCHEMA
+
+
 @dataclass(frozen=True)
 class PredictOptions:
     """What a row of output is.
 
     ``unit`` "text": each text as it stands; "paragraph": each of its paragraphs; None: by what the input is.
-    ``top`` topics are told per row. ``n_jobs`` None: all cores this process may use; the rows never depend on it.
+    ``top`` topics are told per row. ``context``: topics are decided in the context of the document, where the model
+    knows how. ``n_jobs`` None: all cores this process may use; the rows never depend on it.
     """
 
     unit: str | None = None
     top: int = 3
     n_jobs: int | None = None
+    context: bool = True
 
 
 class Labelled(NamedTuple):
-    """The output rows of a block."""
+    """Output rows, and what it took to make them."""
 
     batch: pa.RecordBatch
-    texts: Sequence[str] | pa.Array  # what each row speaks of
+    texts: pa.LargeStringArray  # what each row speaks of
     rejects: Sequence[Reject]  # by their number in the input
     n_rows: int  # of the input, rejects too
     n_bytes: int
@@ -76,10 +91,14 @@ class Pieces(NamedTuple):
     """What is predicted of a block: texts as they stand, or their paragraphs."""
 
     rows: NDArray[np.int64]  # which of the block's texts each is of
-    texts: Sequence[str] | pa.Array
+    texts: pa.LargeStringArray
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
     kinds: pa.Array
+
+
+# Paragraphs of one document that are decided together: more than any has, and no more than memory bears.
+_LONGEST_DOCUMENT = 1 << 18
 
 
 def label_source(
@@ -96,21 +115,43 @@ def label_source(
         when the input as a whole cannot be read
     """
     unit = options.unit or ("text" if source.is_table else "paragraph")
-    numbering = Numbering(model.topics)
     n_jobs = options.n_jobs or available_cores()
     with ThreadPoolExecutor(n_jobs) as pool:
-        under_way: deque[tuple[Work, Future[_Done]]] = deque()
-        try:
-            for work in source.blocks(reading):
-                under_way.append((work, pool.submit(_parse_and_label, model, work, unit, options.top)))
-                # One more than there are threads, so that none waits for what is read and written here.
-                if len(under_way) > n_jobs + 1:
-                    yield numbering.labelled(*_first(under_way))
-            while under_way:
-                yield numbering.labelled(*_first(under_way))
-        finally:
-            for _, waiting in under_way:
-                waiting.cancel()
+        work = (partial(_parse_and_score, model, work, unit) for work in source.blocks(reading))
+        parts: Iterator[_Part] = map(Numbering(is_split=unit == "paragraph").number, _in_order(pool, work, n_jobs + 1))
+        if options.context and model.context is not None:
+            parts = _whole_documents(parts)
+        yield from _in_order(pool, (partial(_decide, model, part, options) for part in parts), n_jobs + 1)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, work: Iterable[Callable[[], _Result]], most_under_way: int
+) -> Iterator[_Result]:
+    """Do work in threads, and yield the results in order; little is begun before it is needed."""
+    under_way: deque[Future[_Result]] = deque()
+    try:
+        for task in work:
+            under_way.append(pool.submit(task))
+            if len(under_way) > most_under_way:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        for waiting in under_way:
+            waiting.cancel()
+
+
+def label_texts(
+    model: TopicModel,
+    texts: Sequence[str | None],
+    documents: Sequence[str | None],
+    options: PredictOptions,
+) -> pa.RecordBatch:
+    """Return the output rows of texts, each with the document it stands in; None: one of its own."""
+    block = Block(strings(texts), strings(documents), {}, np.arange(len(texts)), [], len(texts), 0)
+    unit = options.unit or "text"
+    scored = _Scored(block, *_score(model, block.texts, unit), 0, 0.0, 0.0)
+    return _decide(model, Numbering(is_split=unit == "paragraph").number(scored), options).batch
 
 
 def profile_labelled(model: TopicModel, labelled: Iterable[Labelled], *, rows: int | None = None) -> Profile:
@@ -137,53 +178,40 @@ def profile_labelled(model: TopicModel, labelled: Iterable[Labelled], *, rows: i
     return profile
 
 
-class _Done(NamedTuple):
+class _Scored(NamedTuple):
+    """A block whose pieces have scores, but neither numbers nor topics yet."""
+
     block: Block
     pieces: Pieces
-    decisions: Decisions
+    scores: NDArray[np.float64]  # (n_pieces, n_topics)
+    known_terms: NDArray[np.int64]
+    n_bytes: int
     reading: float
     scoring: float
 
 
-def _parse_and_label(model: TopicModel, work: Work, unit: str, top: int) -> _Done:
+def _parse_and_score(model: TopicModel, work: Work, unit: str) -> _Scored:
     begin = time.perf_counter()
     block = work.parse()
     middle = time.perf_counter()
-    pieces, decisions = label(model, block.texts, unit, top)
-    return _Done(block, pieces, decisions, middle - begin, time.perf_counter() - middle)
+    pieces, scores, known_terms = _score(model, block.texts, unit)
+    return _Scored(block, pieces, scores, known_terms, work.n_bytes, middle - begin, time.perf_counter() - middle)
 
 
-def _first(under_way: deque[tuple[Work, Future[_Done]]]) -> tuple[int, _Done]:
-    work, done = under_way.popleft()
-    return work.n_bytes, done.result()
+def _score(
+    model: TopicModel, texts: pa.LargeStringArray, unit: str
+) -> tuple[Pieces, NDArray[np.float64], NDArray[np.int64]]:
+    """Score each text, or each of its paragraphs; those of kinds without topic know no term."""
+    if unit == "text":
+        pieces = _as_they_stand(texts)
+        return pieces, *model.score(pieces.texts, n_jobs=1)
+    pieces, speaking = _paragraphs(texts)
+    return pieces, *model.score(speaking, n_jobs=1)
 
 
-def label_texts(
-    model: TopicModel, texts: Sequence[str | None], documents: Sequence[str], *, unit: str, top: int = 3
-) -> pa.RecordBatch:
-    """Return the output rows of texts, each with the document it stands in."""
-    n = len(texts)
-    block = Block(strings(texts), strings(documents), {}, np.arange(n), [], n, 0)
-    batch, _ = Numbering(model.topics).number(block, *label(model, block.texts, unit, top))
-    return batch
-
-
-def label(model: TopicModel, texts: pa.Array, unit: str, top: int) -> tuple[Pieces, Decisions]:
-    """Predict each text, or each of its paragraphs; null is a text without a topic."""
-    pieces = _as_they_stand(texts) if unit == "text" else _paragraphs(texts)
-    speaking = pieces.texts
-    if unit == "paragraph":
-        speaking = [
-            "" if kind in WITHOUT_TOPIC else text
-            for text, kind in zip(pieces.texts, pieces.kinds.to_pylist(), strict=True)
-        ]
-    return pieces, model.decide(speaking, top=top, n_jobs=1)
-
-
-def _as_they_stand(texts: pa.Array) -> Pieces:
-    lengths = _lengths(texts)
+def _as_they_stand(texts: pa.LargeStringArray) -> Pieces:
     kinds = pa.repeat(string("body"), len(texts))
-    return Pieces(np.arange(len(texts)), texts, np.zeros(len(texts), np.int64), lengths, kinds)
+    return Pieces(np.arange(len(texts)), texts, np.zeros(len(texts), np.int64), _lengths(texts), kinds)
 
 
 def _lengths(texts: pa.Array) -> NDArray[np.int64]:
@@ -194,16 +222,87 @@ def _lengths(texts: pa.Array) -> NDArray[np.int64]:
     return as_numpy(pc.coalesce(lengths, numbers(np.zeros(1, np.int64))[0]))
 
 
-def _paragraphs(texts: pa.Array) -> Pieces:
+def _paragraphs(texts: pa.LargeStringArray) -> tuple[Pieces, list[str]]:
+    """The paragraphs of texts, and what each says about the matter."""
     split = [split_paragraphs(text or "") for text in texts.to_pylist()]
     pieces = [piece for paragraphs in split for piece in paragraphs]
     return Pieces(
         np.repeat(np.arange(len(split)), [len(paragraphs) for paragraphs in split]),
-        [piece.text for piece in pieces],
+        strings([piece.text for piece in pieces]),
         np.array([piece.start for piece in pieces], np.int64),
         np.array([piece.end for piece in pieces], np.int64),
         strings([piece.kind for piece in pieces]),
-    )
+    ), ["" if piece.kind in WITHOUT_TOPIC else piece.text for piece in pieces]
+
+
+class _Part(NamedTuple):
+    """Rows that know where they stand in the input."""
+
+    columns: tuple[pa.Array, ...]  # document, paragraph, start, end, kind, text, and what is kept
+    kept: tuple[str, ...]  # names of the last
+    paragraphs: NDArray[np.int64]  # as in columns
+    in_document: NDArray[np.bool_]  # whether a row is a paragraph of a document, rather than a text by itself
+    scores: NDArray[np.float64]
+    known_terms: NDArray[np.int64]
+    may_go_on: bool  # whether the next part may begin with paragraphs of the last document
+    rejects: Sequence[Reject]
+    n_rows: int
+    n_bytes: int
+    reading: float
+    scoring: float
+
+    def slice(self, begin: int, end: int) -> _Part:
+        """Some of the rows; what else came with all of them goes with the first."""
+        rows = np.s_[begin:end]
+        part = self._replace(
+            columns=tuple(column.slice(begin, end - begin) for column in self.columns),
+            paragraphs=self.paragraphs[rows],
+            in_document=self.in_document[rows],
+            scores=self.scores[rows],
+            known_terms=self.known_terms[rows],
+        )
+        return part if begin == 0 else part._replace(rejects=[], n_rows=0, n_bytes=0, reading=0.0, scoring=0.0)
+
+    def joined(self, following: _Part) -> _Part:
+        """These rows and those of the next part."""
+        columns = zip(self.columns, following.columns, strict=True)
+        return _Part(
+            tuple(pa.concat_arrays(pair) for pair in columns),
+            self.kept,
+            np.concatenate([self.paragraphs, following.paragraphs]),
+            np.concatenate([self.in_document, following.in_document]),
+            np.concatenate([self.scores, following.scores]),
+            np.concatenate([self.known_terms, following.known_terms]),
+            following.may_go_on,
+            [*self.rejects, *following.rejects],
+            self.n_rows + following.n_rows,
+            self.n_bytes + following.n_bytes,
+            self.reading + following.reading,
+            self.scoring + following.scoring,
+        )
+
+
+def _whole_documents(parts: Iterable[_Part]) -> Iterator[_Part]:
+    """Move the beginning of a document to the part that has its end."""
+    waiting: _Part | None = None
+    for part in parts:
+        together = part if waiting is None else waiting.joined(part)
+        waiting = None
+        if together.may_go_on and len(together.paragraphs):
+            last = int(np.flatnonzero(_begins(together))[-1])
+            waiting = together.slice(last, len(together.paragraphs)) if last else together
+            together = together.slice(0, last)
+            if not last:
+                continue
+        yield together
+    if waiting is not None:
+        yield waiting
+
+
+def _begins(part: _Part) -> NDArray[np.bool_]:
+    """Where documents begin, or pieces of one that is longer than any."""
+    begins: NDArray[np.bool_] = part.paragraphs % _LONGEST_DOCUMENT == 0
+    return begins
 
 
 @dataclass
@@ -211,34 +310,30 @@ class Numbering:
     """Gives the rows of one input, block after block, their documents and the numbers of their paragraphs.
 
     ``paragraph`` counts from 0 within a document, over rows that follow each other with the same document; a row
-    that names none is a document of its own, called by its number.
+    that names none is a document of its own, called by its number. ``is_split``: rows are paragraphs of texts.
     """
 
-    topics: Sequence[str]
+    is_split: bool = False
     n_rows: int = 0
     n_lines: int = 0
     _document: str | None = field(default=None)  # of the last row
     _paragraph: int = -1
 
-    def labelled(self, n_bytes: int, done: _Done) -> Labelled:
-        """What comes of the block that comes next."""
-        batch, rejects = self.number(done.block, done.pieces, done.decisions)
-        return Labelled(batch, done.pieces.texts, rejects, done.block.n_rows, n_bytes, done.reading, done.scoring)
-
-    def number(self, block: Block, pieces: Pieces, decisions: Decisions) -> tuple[pa.RecordBatch, list[Reject]]:
-        """Make the output rows of the block that comes next, and number those that cannot be used."""
-        documents = self._documents(block, pieces.rows)
+    def number(self, scored: _Scored) -> _Part:
+        """Number the rows of the block that comes next, and those that cannot be used."""
+        block, pieces = scored.block, scored.pieces
+        documents, named = self._documents(block, pieces.rows)
         paragraphs = self._paragraphs(documents, pieces.rows if block.are_documents else None)
-        columns = [
+        kept = {name: array.take(numbers(pieces.rows)) for name, array in block.kept.items()}
+        columns = (
             documents,
             numbers(paragraphs),
             numbers(pieces.starts),
             numbers(pieces.ends),
             pieces.kinds.cast(pa.string()),
-            *_decided(self.topics, decisions),
-        ]
-        kept = {name: array.take(numbers(pieces.rows)) for name, array in block.kept.items()}
-        batch = pa.RecordBatch.from_arrays([*columns, *kept.values()], [*SCHEMA.names, *kept])
+            pieces.texts,
+            *kept.values(),
+        )
         rejects = [
             reject._replace(
                 row=self.n_rows + reject.row, line=None if reject.line is None else self.n_lines + reject.line + 1
@@ -247,16 +342,31 @@ class Numbering:
         ]
         self.n_rows += block.n_rows
         self.n_lines += block.n_lines
-        return batch, rejects
+        return _Part(
+            columns=columns,
+            kept=tuple(kept),
+            paragraphs=paragraphs,
+            in_document=named | self.is_split,
+            scores=scored.scores,
+            known_terms=scored.known_terms,
+            may_go_on=block.documents is not None and not block.are_documents,
+            rejects=rejects,
+            n_rows=block.n_rows,
+            n_bytes=scored.n_bytes,
+            reading=scored.reading,
+            scoring=scored.scoring,
+        )
 
-    def _documents(self, block: Block, rows: NDArray[np.int64]) -> pa.Array:
+    def _documents(self, block: Block, rows: NDArray[np.int64]) -> tuple[pa.Array, NDArray[np.bool_]]:
+        """The document of each row, and whether the row names it."""
         import pyarrow.compute as pc
 
         numbered = numbers(self.n_rows + block.rows[rows]).cast(pa.string())
         if block.documents is None:
-            return numbered
-        named = block.documents.cast(pa.string()).take(numbers(rows))
-        return pc.if_else(numbers(_lengths(named) > 0), named, numbered)
+            return numbered, np.zeros(len(rows), np.bool_)
+        given = block.documents.cast(pa.string()).take(numbers(rows))
+        named = _lengths(given) > 0
+        return pc.if_else(numbers(named), given, numbered), named
 
     def _paragraphs(self, documents: pa.Array, of_rows: NDArray[np.int64] | None) -> NDArray[np.int64]:
         """Count from 0 where another document begins, or, where rows are documents, another row."""
@@ -279,19 +389,35 @@ class Numbering:
         return paragraphs
 
 
-def _decided(topics: Sequence[str], decisions: Decisions) -> tuple[pa.Array, pa.Array, pa.Array]:
-    """The columns topic, probability and alternatives."""
-    known = decisions.known_terms > 0
+def _decide(model: TopicModel, part: _Part, options: PredictOptions) -> Labelled:
+    """Make the output rows of a part."""
+    begin = time.perf_counter()
+    documents = np.flatnonzero(_begins(part)) if options.context else None
+    decisions = model.decide_scores(
+        part.scores, part.known_terms, top=options.top, documents=documents, in_document=part.in_document
+    )
+    *place, texts = part.columns[:6]
+    columns = [*place, *_decided(model.topics, decisions), *part.columns[6:]]
+    batch = pa.RecordBatch.from_arrays(columns, [*row_schema(model).names, *part.kept])
+    seconds = part.scoring + time.perf_counter() - begin
+    return Labelled(batch, texts, part.rejects, part.n_rows, part.n_bytes, part.reading, seconds)
+
+
+def _decided(topics: Sequence[str], decisions: Decisions) -> Iterator[pa.Array]:
+    """The columns topic, probability, alternatives, and topic_set where there are sets."""
+    decided = decisions.topics[:, 0] >= 0
     names = strings(topics).cast(pa.string())
-    best = names.take(numbers(decisions.topics[:, 0], known))
-    probability = numbers(decisions.probabilities[:, 0], known)
-    others = names.take(numbers(decisions.topics[known, 1:].ravel()))
-    values = pa.StructArray.from_arrays(
-        [others, numbers(decisions.probabilities[known, 1:].ravel())], fields=list(_ALTERNATIVE)
-    )
-    offsets = np.concatenate([[0], np.cumsum(known * (decisions.topics.shape[1] - 1))]).astype(np.int32)
-    return (
-        best,
-        probability,
-        pa.ListArray.from_arrays(numbers(offsets), values, type=SCHEMA.field("alternatives").type),
-    )
+    yield names.take(numbers(decisions.topics[:, 0], decided))
+    yield numbers(decisions.probabilities[:, 0], decided)
+    others = names.take(numbers(decisions.topics[decided, 1:].ravel()))
+    probabilities = numbers(decisions.probabilities[decided, 1:].ravel())
+    alternatives = pa.StructArray.from_arrays([others, probabilities], fields=list(_ALTERNATIVE))
+    yield _lists(decided * (decisions.topics.shape[1] - 1), alternatives)
+    if decisions.sets is not None:
+        yield _lists(decisions.sets.sum(axis=1), names.take(numbers(np.nonzero(decisions.sets)[1])))
+
+
+def _lists(lengths: NDArray[np.int64], values: pa.Array) -> pa.ListArray:
+    """Lists of these lengths, of values one after the other."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(numbers(offsets), values, type=pa.list_(values.type))

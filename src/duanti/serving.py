@@ -11,7 +11,7 @@ from typing import Any
 
 from duanti.errors import UsageError
 from duanti.model import TopicModel
-from duanti.predict import UNITS, label_texts
+from duanti.predict import UNITS, PredictOptions, label_texts
 
 
 class ServedModel:
@@ -24,18 +24,20 @@ class ServedModel:
         """Return one row per text or paragraph, as a DataFrame with object columns: no topic is None, never NaN.
 
         ``model_input`` is a frame with a column ``text``, and ``document`` where rows have one. ``params`` are
-        ``unit`` ("text" or "paragraph") and ``top``, the number of topics to tell.
+        ``unit`` ("text" or "paragraph"), ``top``, the number of topics to tell, and ``context``, whether topics are
+        decided in the context of the document.
         """
         import pandas as pd
 
-        settings = {"unit": "text", "top": 3, **(params or {})}
+        settings = {"unit": "text", "top": 3, "context": True, **(params or {})}
         if settings["unit"] not in UNITS:
             raise UsageError(f"unit is {settings['unit']!r}; use one of {', '.join(UNITS)}.")
         frame = model_input if isinstance(model_input, pd.DataFrame) else pd.DataFrame({"text": list(model_input)})
         texts = [text if isinstance(text, str) else None for text in frame["text"]]
         names = frame["document"] if "document" in frame else [None] * len(texts)
-        documents = [name if isinstance(name, str) else str(row) for row, name in enumerate(names)]
-        batch = label_texts(self.model, texts, documents, unit=settings["unit"], top=int(settings["top"]))
+        documents = [name if isinstance(name, str) else None for name in names]
+        options = PredictOptions(settings["unit"], int(settings["top"]), context=bool(settings["context"]))
+        batch = label_texts(self.model, texts, documents, options)
         rows = batch.to_pylist()
         return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in batch.schema.names})
 

@@ -262,7 +262,9 @@ def _signature() -> Any:
 
     return ModelSignature(
         inputs=Schema([ColSpec("string", "text"), ColSpec("string", "document", required=False)]),
-        params=ParamSchema([ParamSpec("unit", "string", "text"), ParamSpec("top", "long", 3)]),
+        params=ParamSchema(
+            [ParamSpec("unit", "string", "text"), ParamSpec("top", "long", 3), ParamSpec("context", "boolean", True)]
+        ),
     )
 
 

@@ -1,0 +1,112 @@
+"""From out-of-fold scores to promises: probabilities, thresholds, sets of topics, and the weights of a blend.
+
+Owns what is fitted to scores of rows that their model did not learn from. Refuses to know texts, classifiers, folds and
+how the promises are kept afterwards. ``scores`` are (n_rows, n_topics), ``gold`` the column of each row's topic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import logsumexp
+
+
+def fit_temperature(scores: NDArray[np.float64], gold: NDArray[np.intp]) -> float:
+    """Return the T that makes ``softmax(scores / T)`` most likely for the gold columns.
+
+    Guo et al. 2017, "On Calibration of Modern Neural Networks": the negative log-likelihood is minimised over
+    ln T, within 1/1000 and 1000.
+    """
+    centred = scores - scores.max(axis=1, keepdims=True)
+    gold_scores = centred[np.arange(len(gold)), gold]
+
+    def loss(log_temperature: float) -> float:
+        scale = np.exp(-log_temperature)
+        return float(np.mean(np.log(np.exp(centred * scale).sum(axis=1)) - gold_scores * scale))
+
+    best = minimize_scalar(loss, bounds=(-np.log(1000), np.log(1000)), method="bounded", options={"xatol": 1e-6})
+    # Four digits are all the data can tell.
+    return float(f"{np.exp(best.x):.4g}")
+
+
+def learn_weights(members: Sequence[NDArray[np.float64]], gold: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return how much each member of a blend counts: weights of at least 0, summing to 1.
+
+    The negative log-likelihood of the softmax of the weighted sum is minimised; the sum of the weights, which is a
+    temperature, is dropped.
+    """
+    stacked = np.stack(members)
+    of_gold = stacked[:, np.arange(len(gold)), gold]
+
+    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        combined = np.tensordot(weights, stacked, 1)
+        normaliser = logsumexp(combined, axis=1)
+        probabilities = np.exp(combined - normaliser[:, None])
+        gradient = (stacked * probabilities).sum(axis=2).mean(axis=1) - of_gold.mean(axis=1)
+        return float(np.mean(normaliser - weights @ of_gold)), gradient
+
+    start = np.full(len(members), 2.0 / len(members))
+    best = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(members)).x
+    weights: NDArray[np.float64] = np.round(best / best.sum(), 4)
+    return weights
+
+
+def tune_bias(scores: NDArray[np.float64], gold: NDArray[np.intp], *, rounds: int = 3) -> NDArray[np.float64]:
+    """Return what to add to the scores so that the macro-F1 of the highest is best: (n_topics,), in steps.
+
+    Topic after topic, the step up or down that helps most is taken; a gain must be worth it for each of two halves of
+    the rows, so that what only fits these rows is left.
+    """
+    n_topics = scores.shape[1]
+    spread = float(np.median(scores.max(axis=1) - np.sort(scores, axis=1)[:, -2])) or 1.0
+    bias = np.zeros(n_topics)
+    halves = [np.arange(len(gold)) % 2 == 0, np.arange(len(gold)) % 2 == 1]
+    for _ in range(rounds):
+        for topic in range(n_topics):
+            best, best_step = [_macro_f1((scores + bias)[half], gold[half]) for half in halves], 0.0
+            for step in spread * np.array([-1.0, -0.5, -0.25, 0.25, 0.5, 1.0]):
+                moved = bias.copy()
+                moved[topic] += step
+                found = [_macro_f1((scores + moved)[half], gold[half]) for half in halves]
+                if min(f - b for f, b in zip(found, best, strict=True)) >= 0 and sum(found) > sum(best):
+                    best, best_step = found, float(step)
+            bias[topic] += best_step
+    return bias
+
+
+def threshold_of_precision(
+    probabilities: NDArray[np.float64], correct: NDArray[np.bool_], precision: float
+) -> float | None:
+    """Return the least probability from which on predictions are right in ``precision`` (0..1) of cases; None: never.
+
+    Of all rows at or above it. One more row that is wrong is counted, so that few rows do not promise much.
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    right = np.cumsum(correct[order]) / (np.arange(len(order)) + 2)
+    # Rows of the same probability stand or fall together.
+    ends = np.append(np.diff(probabilities[order]) < 0, True)
+    kept = np.flatnonzero((right >= precision) & ends)
+    return float(probabilities[order[kept[-1]]]) if len(kept) else None
+
+
+def threshold_of_coverage(probabilities: NDArray[np.float64], gold: NDArray[np.intp], coverage: float) -> float:
+    """Return from which probability on a topic is in the set, so that ``coverage`` (0..1) of sets have the gold one.
+
+    Split conformal prediction (Vovk et al. 2005; Sadinle et al. 2019): the ``ceil((n + 1) coverage)``-th largest
+    probability of a gold topic; 0, all topics, where there are too few rows for the promise.
+    """
+    of_gold = np.sort(probabilities[np.arange(len(gold)), gold])[::-1]
+    rank = int(np.ceil((len(gold) + 1) * coverage))
+    return float(of_gold[rank - 1]) if rank <= len(gold) else 0.0
+
+
+def _macro_f1(scores: NDArray[np.float64], gold: NDArray[np.intp]) -> float:
+    n_topics = scores.shape[1]
+    predicted = scores.argmax(axis=1)
+    hits = np.bincount(gold[predicted == gold], minlength=n_topics)
+    support, claimed = np.bincount(gold, minlength=n_topics), np.bincount(predicted, minlength=n_topics)
+    occurs = support + claimed > 0
+    return float(np.mean(2 * hits[occurs] / (support + claimed)[occurs]))
