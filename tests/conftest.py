@@ -7,6 +7,7 @@ import pytest
 
 from duanti import Corpus, TopicModel, fit_topic_model
 from duanti.config import RunConfig
+from duanti.tracking import track
 
 SMALL = {
     "财经": [
@@ -65,3 +66,24 @@ def small_model(small_corpus: Corpus) -> TopicModel:
     """A model of the small corpus."""
     config = RunConfig.model_validate({"name": "small", "data": {"train": "given"}, "n_jobs": 1})
     return fit_topic_model(config, small_corpus)
+
+
+@pytest.fixture(scope="session")
+def logged(small_model: TopicModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one run that logged the small model; the folder it is in."""
+    pytest.importorskip("mlflow")
+    folder = tmp_path_factory.mktemp("store")
+    previous = Path.cwd()
+    os.chdir(folder)
+    try:
+        (folder / "small.yaml").write_text("data: {train: given}\n", encoding="utf-8")
+        small_model.save(folder / "models" / "small")
+        config = RunConfig.model_validate(
+            {"name": "small", "data": {"train": "given"}, "tracking": {"uri": f"sqlite:///{folder}/mlflow.db"}}
+        )
+        with track(config, folder / "small.yaml") as run:
+            run.log_inputs(training=Corpus("c", ["文"], ["甲"], [None]))
+            assert run.register_bundle(folder / "models" / "small", "small") == "small version 1, champion"
+    finally:
+        os.chdir(previous)
+    return folder

@@ -39,6 +39,13 @@ def test_every_duanti_command_of_the_readme_parses(readme: str) -> None:
         assert getattr(_parser().parse_args(shlex.split(command)[1:]), "bundle", "models").startswith("models")
 
 
+def test_every_duanti_command_of_the_page_on_batch_jobs_parses() -> None:
+    commands = re.findall(r"(?m)^(?:duanti|spark-submit .+? label\.py) (predict .+)", read("docs/batch.md"))
+    assert len(commands) >= 3
+    for command in commands:
+        assert _parser().parse_args(shlex.split(command)).output
+
+
 @pytest.mark.parametrize("readme", READMES)
 def test_files_and_targets_the_readme_names_exist(readme: str) -> None:
     text = read(readme)

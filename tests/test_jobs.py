@@ -20,7 +20,7 @@ import pytest
 
 from duanti import DataError, TopicModel, UsageError
 from duanti.jobs import Account, Job, run_job
-from duanti.predict import PredictOptions, label_texts
+from duanti.predict import SCHEMA, PredictOptions, label_texts
 from duanti.progress import Progress
 from duanti.readers import ReadOptions, find_sources
 
@@ -49,7 +49,15 @@ def job(inputs: list[Path], output: Path, **settings: Any) -> Job:
     settings = {"is_folder": output.suffix == "", "kind": output.suffix[1:] or "jsonl", **settings}
     reading = ReadOptions(keep=settings.pop("keep", ()), raw_json=settings["kind"] == "jsonl")
     options = PredictOptions(top=settings.pop("top", 3), n_jobs=settings.pop("n_jobs", 1))
-    return Job(sources, output, bundle=settings.pop("bundle", "b"), reading=reading, options=options, **settings)
+    return Job(
+        sources,
+        output,
+        bundle=settings.pop("bundle", "b"),
+        columns=SCHEMA,
+        reading=reading,
+        options=options,
+        **settings,
+    )
 
 
 def run(model: TopicModel, *arguments: Any, **settings: Any) -> Account:

@@ -14,11 +14,9 @@ from typing import Any
 
 import pytest
 
-from duanti import Corpus, TopicModel, UsageError
-from duanti.config import RunConfig
+from duanti import TopicModel, UsageError
 from duanti.predict import PredictOptions, label_texts
 from duanti.serving import ServedModel
-from duanti.tracking import track
 
 TEXTS = ["股市大涨\n球队赢了比赛\n责任编辑：张三", "", "学校开学"]
 
@@ -55,27 +53,6 @@ def test_documents_keep_their_names(small_model: TopicModel) -> None:
 def test_an_unknown_unit_is_named(small_model: TopicModel) -> None:
     with pytest.raises(UsageError, match="unit is 'word'; use one of text, paragraph"):
         ServedModel(small_model).predict(["股市"], {"unit": "word"})
-
-
-@pytest.fixture(scope="module")
-def logged(small_model: TopicModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with one run that logged the small model; the folder it is in."""
-    pytest.importorskip("mlflow")
-    folder = tmp_path_factory.mktemp("store")
-    previous = Path.cwd()
-    os.chdir(folder)
-    try:
-        (folder / "small.yaml").write_text("data: {train: given}\n", encoding="utf-8")
-        small_model.save(folder / "models" / "small")
-        config = RunConfig.model_validate(
-            {"name": "small", "data": {"train": "given"}, "tracking": {"uri": f"sqlite:///{folder}/mlflow.db"}}
-        )
-        with track(config, folder / "small.yaml") as run:
-            run.log_inputs(training=Corpus("c", ["文"], ["甲"], [None]))
-            assert run.register_bundle(folder / "models" / "small", "small") == "small version 1, champion"
-    finally:
-        os.chdir(previous)
-    return folder
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
     from duanti.audit import Audit
     from duanti.drift import DriftReport
     from duanti.evaluation import Report
-    from duanti.jobs import Account
+    from duanti.jobs import Account, Job
     from duanti.model import TopicModel
     from duanti.predict import Labelled, PredictOptions
+    from duanti.progress import Progress
     from duanti.readers import ReadOptions, Reject, Source
 
 
@@ -109,6 +111,15 @@ def _add_predict(verbs: Any) -> None:
     )
     verb.add_argument("--restart", action="store_true", help="forget what an earlier run finished, and begin again")
     verb.add_argument("--report", metavar="FILE", help="write counts, topic shares and seconds per stage as JSON")
+    verb.add_argument(
+        "--engine",
+        choices=("local", "spark"),
+        default="local",
+        help="what does the parts of a job: this process (default), or Spark, into a folder OUTPUT; --jobs is per part",
+    )
+    verb.add_argument(
+        "--master", metavar="URL", help="of Spark (default: as Spark is configured, else all cores of this machine)"
+    )
     verb.set_defaults(run=_predict)
 
 
@@ -251,6 +262,7 @@ def _predict(options: argparse.Namespace) -> None:
     from duanti.predict import PredictOptions
     from duanti.readers import find_sources
 
+    _refuse_unfit_engine(options)
     sources = find_sources(options.inputs, options.input_format)
     kind = _output_format(options, sources)
     reading = _reading(options, _kept(options, sources), raw_json=kind == "jsonl")
@@ -327,18 +339,21 @@ def _predict_to_disk(
     options: argparse.Namespace, sources: Sequence[Source], kind: str, reading: ReadOptions, predicting: PredictOptions
 ) -> Account:
     from duanti.bundle import bundle_digest
-    from duanti.jobs import Job, run_job
+    from duanti.jobs import Job
     from duanti.model import TopicModel
+    from duanti.predict import row_schema
     from duanti.progress import showing
 
     folder = find_bundle(options.bundle)
     model = TopicModel.load(folder)
+    run = _engine(options, model, folder)
     job = Job(
         sources=sources,
         output=Path(options.output),
-        is_folder=_is_folder(options.output, sources, options.inputs),
+        is_folder=_is_folder(options, sources),
         kind=kind,
         bundle=bundle_digest(folder),
+        columns=row_schema(model),
         reading=reading,
         options=predicting,
         strict=options.strict,
@@ -346,17 +361,35 @@ def _predict_to_disk(
     )
     sizes = [source.n_bytes for source in sources]
     with showing(None if None in sizes else sum(filter(None, sizes))) as progress:
-        account = run_job(model, job, progress)
+        account = run(job, progress)
     where = f" ({job.rejects})" if account.rejected else ""
     speed = f"{progress.seconds:,.1f} s, {account.rows / progress.seconds:,.0f} rows/s"
     print(f"duanti: {_balance(account)}{where}; {speed}", file=sys.stderr)
     return account
 
 
+def _engine(options: argparse.Namespace, model: TopicModel, folder: str) -> Callable[[Job, Progress], Account]:
+    if options.engine == "spark":
+        from duanti.spark import run_job_on_spark
+
+        return partial(run_job_on_spark, folder, master=options.master)
+    from duanti.jobs import run_job
+
+    return partial(run_job, model)
+
+
+def _refuse_unfit_engine(options: argparse.Namespace) -> None:
+    if options.engine != "spark" and options.master is not None:
+        raise UsageError("--master is for --engine spark.")
+    if options.engine == "spark" and (options.output is None or _is_stream(options.output)):
+        raise UsageError("--engine spark writes a folder of parts, one for each input. Give -o a folder.")
+
+
 def _predict_to_stream(
     options: argparse.Namespace, sources: Sequence[Source], kind: str, reading: ReadOptions, predicting: PredictOptions
 ) -> Account:
     from duanti.jobs import Account, output_schema, stream_job, strictly
+    from duanti.predict import row_schema
     from duanti.writers import writing
 
     account, model = Account(), load_model(options.bundle)
@@ -364,7 +397,7 @@ def _predict_to_stream(
     if kind == "table":
         _print_labelled(labelled)
     else:
-        schema = output_schema(model, sources, reading)
+        schema = output_schema(row_schema(model), sources, reading)
         with ExitStack() as stack:
             file = stack.enter_context(open(options.output, "wb")) if options.output else sys.stdout.buffer  # noqa: PTH123
             writer = stack.enter_context(writing(kind, file, schema))
@@ -401,7 +434,7 @@ def _output_format(options: argparse.Namespace, sources: Sequence[Source]) -> st
         return str(options.format)
     if options.output is None and sys.stdout.isatty():
         return "table"
-    if options.output is not None and not _is_folder(options.output, sources, options.inputs):
+    if options.output is not None and not _is_folder(options, sources):
         kind = FORMATS.get(Path(options.output).suffix.lower())
         if kind not in OUTPUT_ENDINGS:
             raise UsageError(
@@ -415,14 +448,14 @@ def _output_format(options: argparse.Namespace, sources: Sequence[Source]) -> st
     return kinds.pop()
 
 
-def _is_folder(output: str, sources: Sequence[Source], inputs: Sequence[str]) -> bool:
-    """Whether an output is to be a folder of parts: it is one, or looks like one where there are many inputs."""
+def _is_folder(options: argparse.Namespace, sources: Sequence[Source]) -> bool:
+    """Whether the output is to be a folder of parts: it is one, or looks like one where there are many inputs."""
     from duanti.corpus import FORMATS
 
-    path = Path(output)
-    if path.is_dir() or output.endswith(os.sep):
+    path = Path(options.output)
+    if path.is_dir() or options.output.endswith(os.sep):
         return True
-    many = len(sources) > 1 or any(Path(name).is_dir() for name in inputs)
+    many = len(sources) > 1 or any(Path(name).is_dir() for name in options.inputs) or options.engine == "spark"
     return many and path.suffix.lower() not in FORMATS
 
 

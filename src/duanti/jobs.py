@@ -12,6 +12,9 @@ are finished, the lock, the rejects, the progress and the account at the end. Re
 
 A part is written in new/, flushed to disk, renamed to its place, and then entered. Whatever is not entered is
 written again, to the same bytes.
+
+An engine is what does the parts that are not finished, anywhere and in any order: ``do_part`` for each. Everything
+else is here, whichever engine it is.
 """
 
 from __future__ import annotations
@@ -22,13 +25,15 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import IO, Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,7 +42,7 @@ import pyarrow.parquet as pq
 from duanti import __version__
 from duanti.errors import DataError, UsageError
 from duanti.model import TopicModel
-from duanti.predict import Labelled, PredictOptions, label_source, row_schema
+from duanti.predict import Labelled, PredictOptions, label_source
 from duanti.progress import Progress
 from duanti.readers import STDIN, ReadOptions, Reject, Source, one_by_one
 from duanti.writers import OUTPUT_ENDINGS, write_batches, writing
@@ -45,13 +50,14 @@ from duanti.writers import OUTPUT_ENDINGS, write_batches, writing
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be done. ``bundle`` is the digest of the model's bundle."""
+    """What is to be done. ``bundle`` is the digest of the model's bundle, ``columns`` its ``predict.row_schema``."""
 
     sources: Sequence[Source]
     output: Path
     is_folder: bool
     kind: str  # jsonl, csv, tsv or parquet
     bundle: str
+    columns: pa.Schema
     reading: ReadOptions
     options: PredictOptions
     strict: bool = False
@@ -125,8 +131,21 @@ class Account:
         }
 
 
+@dataclass(frozen=True)
+class Workshop:
+    """Where a job works. ``new`` is this run's own, so that what a dead run left running can put nothing in place."""
+
+    folder: Path
+    new: Path
+
+
+#: A finished part, as it is entered in the ledger.
+Entry = dict[str, Any]
+Engine = Callable[[Job, Workshop, Mapping[str, Source]], Generator[Entry, None, None]]
+
+
 def run_job(model: TopicModel, job: Job, progress: Progress) -> Account:
-    """Do a job, or what an earlier run of it left to do.
+    """Do a job in this process, or what an earlier run of it left to do.
 
     Raises
     ------
@@ -134,6 +153,11 @@ def run_job(model: TopicModel, job: Job, progress: Progress) -> Account:
         when an input cannot be read or an output cannot be written, when another run writes the same output, when
         the job is not the one that was begun here, and, with ``strict``, at the first row that cannot be used
     """
+    return carry_out(job, partial(_one_after_the_other, model, progress))
+
+
+def carry_out(job: Job, engine: Engine) -> Account:
+    """Do a job, or what an earlier run of it left to do, with an engine; raises what ``run_job`` does."""
     parts = _parts(job)
     _refuse_own_input(job)
     if not job.output.parent.is_dir():
@@ -142,16 +166,33 @@ def run_job(model: TopicModel, job: Job, progress: Progress) -> Account:
         if job.is_folder:
             job.output.mkdir(exist_ok=True)
         with _workshop(job) as workshop:
-            ledger = _Ledger(workshop / "ledger.jsonl", job, parts)
+            ledger = _Ledger(workshop, job, parts)
             _refuse_foreign(job, parts, ledger)
-            account = Account()
-            for name, source in parts.items():
-                earlier = ledger.finished(name, source, _part_path(job, workshop, name))
-                if earlier is None:
-                    earlier = _do_part(model, job, name, source, workshop, ledger, progress)
-                account.join(earlier)
-            _finish(model, job, parts, workshop)
+            accounts = _finished(job, workshop, parts, ledger)
+            waiting = {name: source for name, source in parts.items() if name not in accounts}
+            with closing(engine(job, workshop, waiting)) as entries:
+                for entry in entries:
+                    ledger.enter(entry)
+                    accounts[entry["part"]] = entry["account"]
+            _finish(job, parts, workshop)
+    account = Account()
+    for name in parts:  # in this order, whatever was done first: sums of floats depend on it
+        account.join(accounts[name])
     return account
+
+
+def _finished(job: Job, workshop: Workshop, parts: Mapping[str, Source], ledger: _Ledger) -> dict[str, Entry]:
+    """The accounts of the parts that an earlier run has finished."""
+    found = {name: ledger.finished(name, source, _part_path(job, workshop, name)) for name, source in parts.items()}
+    return {name: account for name, account in found.items() if account is not None}
+
+
+def _one_after_the_other(
+    model: TopicModel, progress: Progress, job: Job, workshop: Workshop, parts: Mapping[str, Source]
+) -> Generator[Entry, None, None]:
+    """The engine of one machine: what is done at once are the blocks of a part."""
+    for name, source in parts.items():
+        yield do_part(model, job, workshop, name, source, progress.advance)
 
 
 def stream_job(
@@ -186,7 +227,7 @@ def describe(source: Source, reject: Reject) -> str:
     return f"{place}: {reject.reason}"
 
 
-def output_schema(model: TopicModel, sources: Sequence[Source], reading: ReadOptions) -> pa.Schema:
+def output_schema(columns: pa.Schema, sources: Sequence[Source], reading: ReadOptions) -> pa.Schema:
     """Return the columns of the output, kept ones with the types they have in every input.
 
     Raises
@@ -199,7 +240,7 @@ def output_schema(model: TopicModel, sources: Sequence[Source], reading: ReadOpt
         for name, kind in source.column_types(reading).items():
             if types.setdefault(name, kind) != kind:
                 raise DataError(f"{source.place}: column {name!r} holds {kind}, elsewhere {types[name]}.")
-    schema = row_schema(model)
+    schema = columns
     for name, kind in types.items():
         schema = schema.append(pa.field(name, pa.string() if kind == pa.large_string() else kind))
     return schema
@@ -243,27 +284,41 @@ def _without_endings(name: str) -> str:
     return str(path.with_suffix(""))
 
 
-def _part_path(job: Job, workshop: Path, name: str) -> Path:
-    return job.output / name if job.is_folder else workshop / "parts" / name
+def _part_path(job: Job, workshop: Workshop, name: str) -> Path:
+    return job.output / name if job.is_folder else workshop.folder / "parts" / name
 
 
-def _do_part(
+def _rejects_path(workshop: Workshop, name: str) -> Path:
+    return workshop.folder / "rejects" / f"{name}.jsonl"
+
+
+def do_part(
     model: TopicModel,
     job: Job,
+    workshop: Workshop,
     name: str,
     source: Source,
-    workshop: Path,
-    ledger: _Ledger,
-    progress: Progress,
-) -> dict[str, Any]:
+    advance: Callable[[int, int], None] = lambda rows, n_bytes: None,
+) -> Entry:
+    """Write a part and its rejects, durably, and return what the ledger is to say of it.
+
+    Everything given can be pickled, and a part may be done twice at once: both attempts write the same bytes.
+
+    Raises
+    ------
+    DataError
+        when the input cannot be read or changes meanwhile, and, with ``strict``, at a row that cannot be used
+    OSError
+        when the part cannot be written
+    """
     account = Account()
-    place, rejects_place = _part_path(job, workshop, name), workshop / "rejects" / f"{name}.jsonl"
-    schema = output_schema(model, [source] if job.is_folder else job.sources, job.reading)
+    place = _part_path(job, workshop, name)
+    schema = output_schema(job.columns, [source] if job.is_folder else job.sources, job.reading)
     before = _facts(source)
     with (
         _digesting(source) as digest,
-        _durable(place, workshop) as file,
-        _durable(rejects_place, workshop) as rejects,
+        _durable(place, workshop.new) as file,
+        _durable(_rejects_path(workshop, name), workshop.new) as rejects,
     ):
         with writing(job.kind, file, schema) as writer:
             for part in label_source(model, source, job.reading, job.options):
@@ -273,14 +328,12 @@ def _do_part(
                 account.add(part)
                 writer.write(part.batch)
                 rejects.writelines(_reject_line(source, reject) for reject in part.rejects)
-                progress.advance(part.n_rows, part.n_bytes)
+                advance(part.n_rows, part.n_bytes)
                 account.seconds["writing"] += time.perf_counter() - begin
         if _facts(source) != before:
             raise DataError(f"{source.place}: changed while it was read. Run the command again.")
         entry = {"part": name, "input": source.place, **before, "sha256": digest.result(), "account": asdict(account)}
-    ledger.enter({**entry, "bytes": place.stat().st_size})
-    done: dict[str, Any] = entry["account"]
-    return done
+    return {**entry, "bytes": place.stat().st_size}
 
 
 def _reject_line(source: Source, reject: Reject) -> bytes:
@@ -288,27 +341,27 @@ def _reject_line(source: Source, reject: Reject) -> bytes:
     return json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
-def _finish(model: TopicModel, job: Job, parts: Mapping[str, Source], workshop: Path) -> None:
+def _finish(job: Job, parts: Mapping[str, Source], workshop: Workshop) -> None:
     """Join what must be joined; a single file takes its name here."""
-    rejects = [workshop / "rejects" / f"{name}.jsonl" for name in parts]
+    rejects = [_rejects_path(workshop, name) for name in parts]
     if any(path.stat().st_size for path in rejects):
-        with _durable(job.rejects, workshop) as file:
+        with _durable(job.rejects, workshop.new) as file:
             _append_all(file, rejects)
     else:
         job.rejects.unlink(missing_ok=True)
     if job.is_folder:
         return
-    paths = [workshop / "parts" / name for name in parts]
+    paths = [_part_path(job, workshop, name) for name in parts]
     if len(paths) == 1:
         paths[0].replace(job.output)
     else:
-        with _durable(job.output, workshop) as file:
-            _join(model, job, paths, file)
+        with _durable(job.output, workshop.new) as file:
+            _join(job, paths, file)
     _flush_folder(job.output.parent)
 
 
-def _join(model: TopicModel, job: Job, paths: Sequence[Path], file: IO[bytes]) -> None:
-    schema = output_schema(model, job.sources, job.reading)
+def _join(job: Job, paths: Sequence[Path], file: IO[bytes]) -> None:
+    schema = output_schema(job.columns, job.sources, job.reading)
     if job.kind == "parquet":
         batches = (batch for path in paths for batch in pq.ParquetFile(path).iter_batches(use_threads=False))
         write_batches(job.kind, file, schema, batches)
@@ -332,14 +385,14 @@ def _append_all(file: IO[bytes], paths: Sequence[Path], skip: int = 0) -> None:
 class _Ledger:
     """What the job is, and which parts are finished; entries are on disk before the next part begins."""
 
-    def __init__(self, path: Path, job: Job, parts: Mapping[str, Source]) -> None:
-        self._path = path
+    def __init__(self, workshop: Workshop, job: Job, parts: Mapping[str, Source]) -> None:
+        self._path = path = workshop.folder / "ledger.jsonl"
         self._entries: dict[str, dict[str, Any]] = {}
         self.is_new = job.restart or not path.exists()
         head = {"duanti": __version__, "job": _description(job)}
         if self.is_new:
             self._forget(job)
-            with _durable(path, path.parent) as file:
+            with _durable(path, workshop.new) as file:
                 file.write(_line(head))
             return
         lines = path.read_bytes().splitlines(keepends=True)
@@ -357,7 +410,7 @@ class _Ledger:
             raise DataError(f"{gone['input']}: was an input when this job was begun. Give it, or --restart.")
         sound = b"".join([_line(head), *map(_line, self._entries.values())])
         if sound != b"".join(lines):
-            with _durable(path, path.parent) as file:
+            with _durable(path, workshop.new) as file:
                 file.write(sound)
 
     def _forget(self, job: Job) -> None:
@@ -485,22 +538,24 @@ def _digest(source: Source, stop: Event | None = None) -> str:
 
 
 @contextmanager
-def _workshop(job: Job) -> Iterator[Path]:
+def _workshop(job: Job) -> Iterator[Workshop]:
     """The folder a job works in, locked; what a dead run left half-written is removed first."""
     name = ".duanti" if job.is_folder else f".{job.output.name}.duanti"
     folder = job.output / name if job.is_folder else job.output.with_name(name)
     with _locked(folder, job.output):
         shutil.rmtree(folder / "new", ignore_errors=True)
-        for inner in ("new", "parts", "rejects"):
-            (folder / inner).mkdir(exist_ok=True)
+        workshop = Workshop(folder, folder / "new" / uuid4().hex)
+        for inner in (folder / "parts", folder / "rejects", workshop.new):
+            inner.mkdir(parents=True, exist_ok=True)
         try:
-            yield folder
+            yield workshop
         except BaseException:
             if not job.is_folder and not any((folder / "parts").iterdir()):
                 shutil.rmtree(folder, ignore_errors=True)
             raise
-        if job.is_folder:
+        finally:
             shutil.rmtree(folder / "new", ignore_errors=True)
+        if job.is_folder:
             shutil.rmtree(folder / "parts", ignore_errors=True)
         else:
             shutil.rmtree(folder, ignore_errors=True)
@@ -531,12 +586,14 @@ def _locked(folder: Path, output: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _durable(place: Path, workshop: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its place, on disk, when the block ends well, and leaves nothing behind when it does not."""
-    new = workshop / "new" / f"{hashlib.sha256(str(place).encode()).hexdigest()[:16]}"
-    new.parent.mkdir(exist_ok=True)
+def _durable(place: Path, folder: Path) -> Iterator[IO[bytes]]:
+    """A file that takes its place, on disk, when the block ends well, and leaves nothing behind when it does not.
+
+    Until then it is in ``folder``, under a name of its own, because the same part may be written twice at once.
+    """
+    new = folder / uuid4().hex
     try:
-        with new.open("wb") as file:
+        with new.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -560,4 +617,9 @@ def _writable(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"{output}: cannot be written ({error.strerror or error}).") from None
+        raise unwritable(output, error) from None
+
+
+def unwritable(output: Path, error: OSError) -> DataError:
+    """What to tell whoever gave this output."""
+    return DataError(f"{output}: cannot be written ({error.strerror or error}).")

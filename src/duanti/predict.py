@@ -36,8 +36,8 @@ UNITS = ("text", "paragraph")
 
 _ALTERNATIVE = pa.struct([("topic", pa.string()), ("probability", pa.float64())])
 
-# The columns of an output row.
-_SCHEMA = pa.schema(
+#: The columns of an output row.
+SCHEMA = pa.schema(
     [
         ("document", pa.string()),
         ("paragraph", pa.int64()),
@@ -52,12 +52,12 @@ _SCHEMA = pa.schema(
 
 
 #: Names that no kept column may have.
-ROW_COLUMNS = (*_SCHEMA.names, "topic_set")
+ROW_COLUMNS = (*SCHEMA.names, "topic_set")
 
 
 def row_schema(model: TopicModel) -> pa.Schema:
     """Return the columns of an output row; kept columns follow. ``topic_set`` is there where the model gives sets."""
-    return _SCHEMA.append(pa.field("topic_set", pa.list_(pa.string()))) if model.gives_sets else _SCHEMA
+    return SCHEMA.append(pa.field("topic_set", pa.list_(pa.string()))) if model.gives_sets else SCHEMA
 
 
 @dataclass(frozen=True)

@@ -637,14 +637,14 @@ def _rows_at_once(file: pq.ParquetFile, names: Sequence[str]) -> int:
 
 def _parse_batch(batch: pa.RecordBatch, options: ReadOptions) -> Block:
     faults: dict[int, str] = {}
-    columns = {name: _sound_strings(name, batch.column(name), faults) for name in batch.schema.names}
+    columns = {name: sound_strings(name, batch.column(name), faults) for name in batch.schema.names}
     texts = _as_strings(columns[options.text_column])
     documents = columns.get(options.document_column)
     kept = {name: columns[name] for name in options.keep}
     return _block(texts, None if documents is None else _as_strings(documents), kept, None, faults, 0, options)
 
 
-def _sound_strings(name: str, array: pa.Array, faults: dict[int, str]) -> pa.Array:
+def sound_strings(name: str, array: pa.Array, faults: dict[int, str]) -> pa.Array:
     """The array, with null where a string is no UTF-8; Parquet's reader lets that through."""
     try:
         array.validate(full=True)

@@ -6,8 +6,11 @@ itself: this module and the ones below it travel with the logged model, and mlfl
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from duanti.errors import UsageError
 from duanti.model import TopicModel
@@ -39,7 +42,27 @@ class ServedModel:
         options = PredictOptions(settings["unit"], int(settings["top"]), context=bool(settings["context"]))
         batch = label_texts(self.model, texts, documents, options)
         rows = batch.to_pylist()
-        return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in batch.schema.names})
+        served = pd.DataFrame(
+            {name: pd.Series([row[name] for row in rows], dtype=object) for name in batch.schema.names}
+        )
+        return _with_lasting_nulls(served) if "pyspark.worker" in sys.modules else served
+
+
+def _with_lasting_nulls(served: Any) -> Any:
+    """The rows as they must be in a task of Spark.
+
+    There ``mlflow.pyfunc.spark_udf`` asks every column of strings for ``np.str_``, and pandas makes the text "None" of
+    None, or "nan" of a category that is null. These categories say None.
+    """
+    import pandas as pd
+
+    class Topics(pd.Categorical):  # type: ignore[misc]
+        def astype(self, dtype: Any, copy: bool = True) -> Any:
+            if isinstance(dtype, np.dtype) and dtype.kind == "U":
+                return np.array([*self.categories, None], dtype=object)[self.codes]
+            return super().astype(dtype, copy)
+
+    return served.assign(topic=Topics(served["topic"]))
 
 
 def _load_pyfunc(data_path: str) -> ServedModel:

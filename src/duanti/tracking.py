@@ -257,11 +257,24 @@ def _start(store: _Store, config: RunConfig, recipe: Path) -> _TrackedRun:
 
 
 def _signature() -> Any:
+    """What the model takes and gives; ``spark_udf`` reads the types of its struct from here."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array, Object, Property
 
+    row = {
+        "document": "string",
+        "paragraph": "long",
+        "start": "long",
+        "end": "long",
+        "kind": "string",
+        "topic": "string",
+        "probability": "double",
+        "alternatives": Array(Object([Property("topic", "string"), Property("probability", "double")])),
+    }
     return ModelSignature(
         inputs=Schema([ColSpec("string", "text"), ColSpec("string", "document", required=False)]),
+        outputs=Schema([ColSpec(kind, name, required=False) for name, kind in row.items()]),
         params=ParamSchema(
             [ParamSpec("unit", "string", "text"), ParamSpec("top", "long", 3), ParamSpec("context", "boolean", True)]
         ),
