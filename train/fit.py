@@ -39,12 +39,18 @@ def fit(recipe: Path, overrides: list[str]) -> None:
         with track(config, recipe) as run:
             run.log_inputs(training=training, **({"test": test} if test else {}))
             model = fit_topic_model(config, training, progress=status.update)
-            report = test_model(config, model, test, status.update) if test else None
+            report = measure(config, model, test, status.update) if test else None
+            alone = measure(config, model, test, status.update, context=False) if test and model.context else None
             if test and report:
                 shared = leakage(training, test, n_jobs=config.n_jobs).as_metrics()
                 run.log_metrics(shared)
                 tested_on = {"corpus": test.name, "digest": test.digest}
-                model = model.with_provenance(metrics={**describe_metrics(report), **shared, **tested_on})
+                figures = {
+                    **report.headline(),
+                    **({f"alone.{k}": v for k, v in alone.headline().items()} if alone else {}),
+                }
+                run.log_metrics(figures)
+                model = model.with_provenance(metrics={**figures, **shared, **tested_on})
             folder = Path(config.output) / config.name
             status.update(f"writing {folder}")
             model.save(folder)
@@ -53,7 +59,7 @@ def fit(recipe: Path, overrides: list[str]) -> None:
                 record(run, report)
             registered = run.register_bundle(folder, config.name)
     if report:
-        print_report(report, to_stderr=True)
+        print_report(report, alone, to_stderr=True)
     print(f"{folder}  run {run.id or '-'}  {registered}")
 
 
@@ -70,17 +76,13 @@ def read_corpora(config: RunConfig) -> tuple[Corpus, Corpus | None]:
     return training, read(data.test) if data.test else None
 
 
-def test_model(config: RunConfig, model: TopicModel, test: Corpus, progress: Callable[[str], object]) -> Report:
+def measure(
+    config: RunConfig, model: TopicModel, test: Corpus, progress: Callable[[str], object], *, context: bool = True
+) -> Report:
     """Evaluate on the test corpus, as the recipe says."""
     progress(f"evaluating on {len(test):,} texts")
-    settings = config.evaluation
-    return evaluate(model, test, resamples=settings.resamples, confidence=settings.confidence, seed=config.seed)
-
-
-def describe_metrics(report: Report) -> dict[str, float]:
-    """The headline figures that a bundle carries."""
-    names = ("rows", "accuracy", "macro_f1", "expected_calibration_error")
-    return {name: getattr(report, name) for name in names}
+    settings = config.evaluation.model_dump()
+    return evaluate(model, test, context=context, **settings, seed=config.seed)
 
 
 def record(run: Run, report: Report) -> None:
@@ -89,7 +91,7 @@ def record(run: Run, report: Report) -> None:
     macro_low, macro_high = report.macro_f1_interval
     bounds = {"accuracy_low": low, "accuracy_high": high, "macro_f1_low": macro_low, "macro_f1_high": macro_high}
     per_topic = {f"f1.{number:03d}": figures.f1 for number, figures in enumerate(report.topics.values())}
-    run.log_metrics({**describe_metrics(report), **bounds, **per_topic})
+    run.log_metrics({**bounds, **per_topic})
     run.log_text("\n".join(["number,topic", *(f"{n:03d},{t}" for n, t in enumerate(report.topics))]), "topics.csv")
     run.log_text(confusion_picture(report), "confusion.svg")
 

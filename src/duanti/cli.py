@@ -107,6 +107,11 @@ def _add_predict(verbs: Any) -> None:
     verb.add_argument("--top", type=_positive, default=3, metavar="K", help="topics to tell per row (default: 3)")
     _add_no_context(verb)
     verb.add_argument(
+        "--summary",
+        action="store_true",
+        help="one more row for each document, kind 'document': its main topic, shares of topics, segments",
+    )
+    verb.add_argument(
         "--strict", action="store_true", help="stop at the first row that cannot be used, with exit code 1"
     )
     verb.add_argument("--restart", action="store_true", help="forget what an earlier run finished, and begin again")
@@ -266,7 +271,7 @@ def _predict(options: argparse.Namespace) -> None:
     sources = find_sources(options.inputs, options.input_format)
     kind = _output_format(options, sources)
     reading = _reading(options, _kept(options, sources), raw_json=kind == "jsonl")
-    predicting = PredictOptions(options.unit, options.top, options.jobs, options.context)
+    predicting = PredictOptions(options.unit, options.top, options.jobs, options.context, options.summary)
     if kind == "table" or options.output is None or _is_stream(options.output):
         account = _predict_to_stream(options, sources, kind, reading, predicting)
     else:
@@ -353,7 +358,7 @@ def _predict_to_disk(
         is_folder=_is_folder(options, sources),
         kind=kind,
         bundle=bundle_digest(folder),
-        columns=row_schema(model),
+        columns=row_schema(model, summary=options.summary),
         reading=reading,
         options=predicting,
         strict=options.strict,
@@ -397,7 +402,7 @@ def _predict_to_stream(
     if kind == "table":
         _print_labelled(labelled)
     else:
-        schema = output_schema(row_schema(model), sources, reading)
+        schema = output_schema(row_schema(model, summary=options.summary), sources, reading)
         with ExitStack() as stack:
             file = stack.enter_context(open(options.output, "wb")) if options.output else sys.stdout.buffer  # noqa: PTH123
             writer = stack.enter_context(writing(kind, file, schema))
@@ -490,7 +495,7 @@ def _inspect(options: argparse.Namespace) -> None:
         facts = {
             **model.provenance,
             "topics": list(model.topics),
-            "terms": len(model.weights),
+            "terms": model.n_terms,
             "top_terms": top_terms,
         }
         print(json.dumps(facts, ensure_ascii=False))
@@ -612,7 +617,7 @@ def _print_provenance(model: TopicModel) -> None:
     recipe = model.provenance.get("recipe", {})
     facts.add_row(
         "model",
-        f"{model.provenance.get('name', '')}, {len(model.topics)} topics, {len(model.weights):,} terms",
+        f"{model.provenance.get('name', '')}, {len(model.topics)} topics, {model.n_terms:,} terms",
     )
     facts.add_row("classifier", "  ".join(f"{key}={value}" for key, value in recipe.get("classifier", {}).items()))
     facts.add_row("features", "  ".join(f"{key}={value}" for key, value in recipe.get("features", {}).items()))
@@ -625,24 +630,34 @@ def _print_provenance(model: TopicModel) -> None:
     _show(facts)
 
 
-def print_report(report: Report, *, to_stderr: bool = False) -> None:
-    """Print the figures of an evaluation as tables for a terminal."""
-    low, high = report.accuracy_interval
-    macro_low, macro_high = report.macro_f1_interval
-    summary = _table("rows", "accuracy", "macro-F1", "calibration error", "without topic")
-    summary.add_row(
-        f"{report.rows:,}",
-        f"{report.accuracy:.4f} [{low:.4f}, {high:.4f}]",
-        f"{report.macro_f1:.4f} [{macro_low:.4f}, {macro_high:.4f}]",
-        f"{report.expected_calibration_error:.4f}",
-        f"{report.without_topic:,}",
-    )
-    topics = _table("topic", "precision", "recall", "F1", "rows")
-    for topic, figures in report.topics.items():
-        shares = (figures.precision, figures.recall, figures.f1)
-        topics.add_row(topic, *(f"{share:.3f}" for share in shares), f"{figures.rows:,}")
+def print_report(report: Report, alone: Report | None = None, *, to_stderr: bool = False) -> None:
+    """Print the figures of an evaluation as tables for a terminal; ``alone`` are those without context."""
+    views = {"in context": report, "alone": alone} if alone else {"": report}
+    summary = _table("rows", "", "accuracy", "macro-F1", "calibration error", "Pk", "WindowDiff", "without topic")
+    for view, figures in views.items():
+        boundaries = (figures.boundary_error, figures.window_difference)
+        summary.add_row(
+            f"{figures.rows:,}",
+            view,
+            _with_interval(figures.accuracy, figures.accuracy_interval),
+            _with_interval(figures.macro_f1, figures.macro_f1_interval),
+            f"{figures.expected_calibration_error:.4f}",
+            *("" if error is None else f"{error:.3f}" for error in boundaries),
+            f"{figures.without_topic:,}",
+        )
     _show(summary, to_stderr=to_stderr)
+    topics = _table("topic", "precision", "recall", "F1", *(["F1 alone"] if alone else []), "rows")
+    for topic, of_topic in report.topics.items():
+        shares = [of_topic.precision, of_topic.recall, of_topic.f1]
+        if alone:
+            shares.append(alone.topics[topic].f1 if topic in alone.topics else 0.0)
+        topics.add_row(topic, *(f"{share:.3f}" for share in shares), f"{of_topic.rows:,}")
     _show(topics, to_stderr=to_stderr)
+
+
+def _with_interval(share: float, interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{share:.4f} [{low:.4f}, {high:.4f}]"
 
 
 def _print_labelled(labelled: Iterable[Labelled]) -> None:
