@@ -235,10 +235,11 @@ class TopicModel:
         if self.context is not None and documents is not None:
             in_context = known_terms > 0 if in_document is None else in_document & (known_terms > 0)
             # A paragraph by itself has no context.
-            lengths = np.add.reduceat(in_context, documents) if len(documents) else documents
-            in_context = in_context & np.repeat(lengths > 1, np.diff(np.append(documents, len(scores))))
+            bounds = np.append(documents, len(scores))
+            lengths = np.diff(np.concatenate([[0], np.cumsum(in_context)])[bounds])
+            in_context = in_context & np.repeat(lengths > 1, np.diff(bounds))
             rows = np.flatnonzero(in_context)
-            offsets = np.searchsorted(rows, np.append(documents, len(scores)))
+            offsets = np.searchsorted(rows, bounds)
             probabilities[rows] = self.context.posteriors(scores[rows], offsets)
         least = self._by_place("min_probability", in_context)
         decided = known_terms > 0
