@@ -981,7 +981,10 @@ def _weigh_row(indices: Any, values: Any, begin: int, end: int, weighing: _Weigh
     idf, sublinear, norm = weighing.idf, weighing.sublinear, weighing.norm
     size = 0.0
     for entry in range(begin, end):
-        weight = (np.log(values[entry]) + 1.0 if sublinear else values[entry]) * idf[indices[entry]]
+        count = values[entry]
+        # Most terms stand in a text once, and a logarithm takes longer than all else here.
+        frequency = np.log(count) + 1.0 if sublinear and count != 1.0 else count
+        weight = frequency * idf[indices[entry]]
         values[entry] = weight
         size += abs(weight) if norm == 1 else weight * weight
     if norm != 0 and size > 0:
