@@ -18,8 +18,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from duanti.errors import TrackingError
 
@@ -33,6 +37,9 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 logger = logging.getLogger(__name__)
 
+#: Marks the run of a search, with the name of what it goes on with.
+SEARCH_TAG = "duanti.search"
+_PARENT_TAG = "mlflow.parentRunId"
 _SQLITE = "sqlite:///"
 #: What the logged model needs to serve, besides mlflow itself: duanti travels with it as code.
 _REQUIREMENTS = ("mlflow", "numba", "numpy", "pandas", "pyarrow")
@@ -55,6 +62,19 @@ class Run(Protocol):
     def log_text(self, text: str, file: str) -> None:
         """Keep a text as an artefact under this file name."""
 
+    def log_table(self, table: pa.Table, file: str) -> None:
+        """Keep a table as an artefact under this file name, as Parquet."""
+
+    def log_child(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        seconds: float,
+        tags: Mapping[str, str],
+    ) -> None:
+        """Record a run below this one, that took so long and is over."""
+
     def register_bundle(self, folder: Path, name: str) -> str:
         """Log a bundle as the run's model and register it; returns what it has become."""
 
@@ -69,6 +89,17 @@ class Untracked:
     def log_metrics(self, metrics: Mapping[str, float]) -> None: ...
 
     def log_text(self, text: str, file: str) -> None: ...
+
+    def log_table(self, table: pa.Table, file: str) -> None: ...
+
+    def log_child(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        seconds: float,
+        tags: Mapping[str, str],
+    ) -> None: ...
 
     def register_bundle(self, folder: Path, name: str) -> str:
         return "not recorded"
@@ -99,10 +130,11 @@ def resolve_model_uri(uri: str) -> Path:
 
 
 @contextmanager
-def track(config: RunConfig, recipe: Path) -> Iterator[Run]:
+def track(config: RunConfig, recipe: Path, *, continued: str | None = None) -> Iterator[Run]:
     """Record a run from here to the end of the block: finished, or failed when the block raises.
 
-    The run has every setting as a parameter, the recipe as an artefact and the git commit as a tag.
+    The run has every setting as a parameter, the recipe as an artefact and the git commit as a tag. ``continued`` names
+    work that may have been interrupted: the run that began it goes on.
 
     Raises
     ------
@@ -116,7 +148,7 @@ def track(config: RunConfig, recipe: Path) -> Iterator[Run]:
         yield Untracked()
         return
     store = _Store(mlflow, config.tracking.uri)
-    run = _start(store, config, recipe)
+    run = _start(store, config, recipe, continued)
     try:
         yield run
     except BaseException:
@@ -191,6 +223,34 @@ class _TrackedRun:
         with self.store.writing():
             self.store.client.log_text(self.id, text, file)
 
+    def log_table(self, table: pa.Table, file: str) -> None:
+        with TemporaryDirectory() as folder, self.store.writing():
+            pq.write_table(table, Path(folder) / file, compression="zstd")
+            self.store.client.log_artifact(self.id, str(Path(folder) / file))
+
+    def log_child(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        seconds: float,
+        tags: Mapping[str, str],
+    ) -> None:
+        from mlflow.entities import Metric
+        from mlflow.utils.time import get_current_time_millis
+
+        now, client = get_current_time_millis(), self.store.client
+        begin = now - round(1000 * seconds)
+        with self.store.writing():
+            experiment = client.get_run(self.id).info.experiment_id
+            run = client.create_run(experiment, begin, {**tags, _PARENT_TAG: self.id}, run_name=name)
+            client.log_batch(
+                run.info.run_id,
+                metrics=[Metric(key, value, now, 0) for key, value in {**metrics, "seconds": seconds}.items()],
+                params=_as_params(settings),
+            )
+            client.set_terminated(run.info.run_id, "FINISHED", now)
+
     def register_bundle(self, folder: Path, name: str) -> str:
         mlflow, client = self.store.mlflow, self.store.client
         with self.store.writing(), _silence(), mlflow.start_run(run_id=self.id):
@@ -231,29 +291,51 @@ def _import_mlflow() -> Any | None:
     return mlflow
 
 
-def _start(store: _Store, config: RunConfig, recipe: Path) -> _TrackedRun:
-    from mlflow.entities import Param, RunTag
+def _start(store: _Store, config: RunConfig, recipe: Path, continued: str | None) -> _TrackedRun:
+    from mlflow.entities import RunTag
 
     name = config.tracking.experiment or config.name
-    settings = config.flat().items()
     tags = {
         "mlflow.source.name": str(recipe),
         "mlflow.source.git.commit": _git_commit(),
         "mlflow.user": _user(),
+        SEARCH_TAG: continued,
     }
     with store.writing():
         experiment = store.client.get_experiment_by_name(name)
         experiment_id = experiment.experiment_id if experiment else store.create_experiment(name)
+        begun = _begun(store, experiment_id, continued)
+        if begun is not None:
+            store.client.update_run(begun, status="RUNNING")
+            return _TrackedRun(store, begun)
         run_id = store.client.create_run(experiment_id).info.run_id
         store.client.log_batch(
             run_id,
-            params=[Param(key, json.dumps(value, ensure_ascii=False)[:6000]) for key, value in settings],
+            params=_as_params(config.flat()),
             tags=[RunTag(key, value) for key, value in tags.items() if value],
         )
         store.client.log_text(run_id, recipe.read_text(encoding="utf-8"), f"recipe/{recipe.name}")
         effective = json.dumps(config.model_dump(mode="json"), ensure_ascii=False, indent=2)
         store.client.log_text(run_id, effective, "recipe/effective.json")
     return _TrackedRun(store, run_id)
+
+
+def _as_params(settings: Mapping[str, Any]) -> list[Any]:
+    """Settings as parameters of a run; MLflow takes no brackets in names, so a blend's member is ``members.0``."""
+    from mlflow.entities import Param
+
+    return [
+        Param(key.replace("[", ".").replace("]", ""), json.dumps(value, ensure_ascii=False)[:6000])
+        for key, value in settings.items()
+    ]
+
+
+def _begun(store: _Store, experiment_id: str, continued: str | None) -> str | None:
+    """The run that began some work, if there is one."""
+    if continued is None:
+        return None
+    found = store.client.search_runs([experiment_id], f"tags.`{SEARCH_TAG}` = '{continued}'", max_results=1)
+    return str(found[0].info.run_id) if found else None
 
 
 def _signature() -> Any:
