@@ -62,7 +62,7 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     for k in range(min(only_first, only_second) + 1):
         tail += ways
         ways = ways * (n - k) // (k + 1)
-    return min(1.0, 2 * tail / 2**n)
+    return min(1.0, 2 * tail / (1 << n))
 
 
 def paired_bootstrap(
@@ -85,8 +85,8 @@ def paired_bootstrap(
     figure = _FIGURES[metric]
 
     def difference(weights: NDArray[np.intp] | None = None) -> float:
-        worse, better = (figure(confusion_of(gold, columns, n_labels, weights)) for columns in (first, second))
-        return better - worse
+        worse, better = (confusion_of(gold, columns, n_labels, weights) for columns in (first, second))
+        return figure(better) - figure(worse)
 
     seen = difference()
     drawn = np.array([difference(weights) for weights in draw_documents(groups, resamples, seed)])

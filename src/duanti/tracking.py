@@ -16,10 +16,12 @@ import subprocess
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -159,6 +161,60 @@ def track(config: RunConfig, recipe: Path, *, continued: str | None = None) -> I
         store.client.set_terminated(run.id, "FINISHED")
 
 
+@dataclass(frozen=True)
+class RecordedRun:
+    """A finished run as a store has it; ``versions``: of the registered models it became, by their names."""
+
+    id: str
+    name: str
+    metrics: Mapping[str, float]
+    test_digest: str | None
+    versions: Mapping[str, str]
+
+
+class Version(NamedTuple):
+    """A version of a registered model, and the run it comes from."""
+
+    version: str
+    run_id: str
+
+
+class Store(Protocol):
+    """What comparing runs asks of a store."""
+
+    def finished_runs(self, experiment: str) -> list[RecordedRun]:
+        """Return the finished training runs of an experiment, newest first; searches and their trials are none."""
+
+    def run(self, run_id: str) -> RecordedRun:
+        """Return one run."""
+
+    def table(self, run_id: str, file: str) -> pa.Table | None:
+        """Return a table that a run keeps; None where it does not."""
+
+    def champion(self, model: str) -> Version | None:
+        """Return the version of a registered model that has the alias ``champion``."""
+
+    def promote(self, model: str, version: str, reason: Mapping[str, str]) -> None:
+        """Give a version the alias ``champion``, with the reason, the time and the user as its tags."""
+
+
+def open_store(uri: str) -> Store:
+    """Return a tracking store that exists.
+
+    Raises
+    ------
+    TrackingError
+        when mlflow is not installed, or there is no store
+    """
+    mlflow = _import_mlflow()
+    if mlflow is None:
+        raise TrackingError(f"{uri}: needs mlflow. Install duanti[train].")
+    database = _database(uri)
+    if database is not None and not database.exists():
+        raise TrackingError(f"{uri}: no tracking store there. Name one with --uri.")
+    return _Store(mlflow, uri)
+
+
 class _Store:
     """A tracking store and the lock that keeps parallel first use, and SQLite's writers, apart."""
 
@@ -175,6 +231,57 @@ class _Store:
         database = _database(self.uri)
         folder = str(database.parent / "mlruns" / quote(name, safe="")) if database else None
         return str(self.client.create_experiment(name, artifact_location=folder))
+
+    def finished_runs(self, experiment: str) -> list[RecordedRun]:
+        with self.writing():
+            found = self.client.get_experiment_by_name(experiment)
+            if found is None:
+                known = ", ".join(each.name for each in self.client.search_experiments())
+                raise TrackingError(f"{self.uri}: no experiment {experiment!r}. It has {known}.")
+            runs: list[Any] = []
+            page = None
+            while page is None or page:
+                part = self.client.search_runs(
+                    [found.experiment_id], "attributes.status = 'FINISHED'", page_token=page or None
+                )
+                runs, page = runs + list(part), part.token or ""
+            training = (run for run in runs if not {SEARCH_TAG, _PARENT_TAG} & run.data.tags.keys())
+            return [self._recorded(run) for run in training]
+
+    def run(self, run_id: str) -> RecordedRun:
+        with self.writing():
+            return self._recorded(self.client.get_run(run_id))
+
+    def _recorded(self, run: Any) -> RecordedRun:
+        versions = self.client.search_model_versions(f"run_id='{run.info.run_id}'")
+        return RecordedRun(
+            id=run.info.run_id,
+            name=run.info.run_name,
+            metrics=run.data.metrics,
+            test_digest=run.data.tags.get("corpus.test.sha256"),
+            versions={version.name: str(version.version) for version in versions},
+        )
+
+    def table(self, run_id: str, file: str) -> pa.Table | None:
+        with TemporaryDirectory() as folder, self.writing(), _silence():
+            if file not in {artifact.path for artifact in self.client.list_artifacts(run_id)}:
+                return None
+            return pq.read_table(self.client.download_artifacts(run_id, file, folder), memory_map=False)
+
+    def champion(self, model: str) -> Version | None:
+        with self.writing():
+            if "champion" not in self.client.get_registered_model(model).aliases:
+                return None
+            version = self.client.get_model_version_by_alias(model, "champion")
+            return Version(str(version.version), version.run_id)
+
+    def promote(self, model: str, version: str, reason: Mapping[str, str]) -> None:
+        facts = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "by": _user() or "unknown"}
+        with self.writing():
+            # The reason first: a champion without one would be worse than a reason too many.
+            for key, value in {**reason, **facts}.items():
+                self.client.set_model_version_tag(model, version, f"duanti.promoted.{key}", value)
+            self.client.set_registered_model_alias(model, "champion", version)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
