@@ -21,8 +21,8 @@ FLOORS = [
     {"vectorizer", "drift", "low_rank"},
     {"classifiers"},
     {"pipeline", "evaluation"},
-    {"tracking", "audit"},
-    {"report", "predict", "writers", "progress"},
+    {"tracking", "audit", "significance", "search"},
+    {"report", "predict", "writers", "progress", "leaderboard"},
     {"serving", "jobs"},
     {"spark"},
     {"cli"},
@@ -34,6 +34,7 @@ ROOMS = {
     "pydantic": {"config"},
     "pydantic_core": {"config"},
     "mlflow": {"tracking"},
+    "optuna": {"search"},
     "sklearn": {"vectorizer", "low_rank", "classifiers", "pipeline"},
     "pyspark": {"spark"},
     "matplotlib": {"report"},
@@ -82,7 +83,7 @@ def test_each_heavy_library_has_its_rooms() -> None:
             if package in ROOMS:
                 seen.add(package)
                 assert module in ROOMS[package], f"{module} imports {package}"
-    assert {"jieba", "yaml", "pydantic", "mlflow", "sklearn", "pyspark"} <= seen
+    assert {"jieba", "yaml", "pydantic", "mlflow", "optuna", "sklearn", "pyspark"} <= seen
 
 
 def test_every_module_says_what_it_refuses_to_know() -> None:

@@ -453,9 +453,26 @@ def test_folds_keep_documents_whole_and_are_balanced(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
+def test_copies_stand_in_one_fold_and_on_one_side(seed: int) -> None:
+    texts = [f"text {number % 40}" for number in range(120)]
+    documents = [None if number < 80 else f"d{number % 7}" for number in range(120)]
+    corpus = Corpus("copies", texts, ["甲", "乙", "丙"] * 40, documents)
+    folds = corpus.folds(5, seed)
+    of_copies = {(text, fold) for text, fold in zip(texts[:80], folds[:80], strict=True)}
+    assert len(of_copies) == 40
+    assert len(set(folds)) == 5
+    apart = corpus.folds(5, seed, copies_together=False)
+    assert len({(text, fold) for text, fold in zip(texts[:80], apart[:80], strict=True)}) > 40
+    alone = Corpus("alone", texts[:80], corpus.topics[:80], [None] * 80)
+    remains, held_out = alone.split(0.3, seed)
+    assert not set(remains.texts) & set(held_out.texts)
+    assert len(set(alone.groups)) == 80
+
+
+@pytest.mark.parametrize("seed", range(5))
 def test_short_documents_make_up_for_a_long_one(seed: int) -> None:
     documents = [None] * 10 + ["long"] * 10
-    folds = Corpus("uneven", ["x"] * 20, ["财经"] * 20, documents).folds(2, seed)
+    folds = Corpus("uneven", [f"x{row}" for row in range(20)], ["财经"] * 20, documents).folds(2, seed)
     assert len(set(folds[10:])) == 1
     assert Counter(folds) == {0: 10, 1: 10}
 

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 
-from duanti import Corpus, Report, RunConfig, TopicModel, evaluate, fit_topic_model, load_config, read_corpus
+from duanti import Corpus, Report, RunConfig, TopicModel, evaluate, fit_topic_model, load_config
 from duanti.audit import leakage
 from duanti.cli import guarded, print_report
+from duanti.corpus import read_corpora
+from duanti.leaderboard import PREDICTIONS, predictions_table
 from duanti.report import confusion_picture
 from duanti.tracking import Run, track
 
@@ -35,10 +38,12 @@ def fit(recipe: Path, overrides: list[str]) -> None:
     """Train as the recipe says, record it, and say where the result is."""
     config = load_config(recipe, overrides)
     with Console(stderr=True).status("reading the corpus") as status:
-        training, test = read_corpora(config)
+        training, test = read_corpora(**dict(config.data), seed=config.seed)
         with track(config, recipe) as run:
             run.log_inputs(training=training, **({"test": test} if test else {}))
+            begin = time.monotonic()
             model = fit_topic_model(config, training, progress=status.update)
+            seconds = time.monotonic() - begin
             report = measure(config, model, test, status.update) if test else None
             alone = measure(config, model, test, status.update, context=False) if test and model.context else None
             if test and report:
@@ -55,25 +60,13 @@ def fit(recipe: Path, overrides: list[str]) -> None:
             status.update(f"writing {folder}")
             model.save(folder)
             status.update("recording the run")
-            if report:
-                record(run, report)
+            run.log_metrics(describe_cost(model, folder, seconds))
+            if test and report:
+                record(run, report, test)
             registered = run.register_bundle(folder, config.name)
     if report:
         print_report(report, alone, to_stderr=True)
     print(f"{folder}  run {run.id or '-'}  {registered}")
-
-
-def read_corpora(config: RunConfig) -> tuple[Corpus, Corpus | None]:
-    """Read the training corpus and the one to test on: another file, a share held out, or none."""
-    data = config.data
-
-    def read(path: str) -> Corpus:
-        return read_corpus(path, text=data.text, topic=data.topic, document=data.document, encoding=data.encoding)
-
-    training = read(data.train)
-    if isinstance(data.test, float):
-        return training.split(data.test, config.seed)
-    return training, read(data.test) if data.test else None
 
 
 def measure(
@@ -85,15 +78,18 @@ def measure(
     return evaluate(model, test, context=context, **settings, seed=config.seed)
 
 
-def record(run: Run, report: Report) -> None:
-    """Log the figures, overall and per topic, and the confusion matrix."""
-    low, high = report.accuracy_interval
-    macro_low, macro_high = report.macro_f1_interval
-    bounds = {"accuracy_low": low, "accuracy_high": high, "macro_f1_low": macro_low, "macro_f1_high": macro_high}
-    per_topic = {f"f1.{number:03d}": figures.f1 for number, figures in enumerate(report.topics.values())}
-    run.log_metrics({**bounds, **per_topic})
+def record(run: Run, report: Report, test: Corpus) -> None:
+    """Log the figures, overall and per topic, the confusion matrix, and what was predicted."""
+    run.log_metrics(report.as_metrics())
     run.log_text("\n".join(["number,topic", *(f"{n:03d},{t}" for n, t in enumerate(report.topics))]), "topics.csv")
     run.log_text(confusion_picture(report), "confusion.svg")
+    run.log_table(predictions_table(test, report.predictions), PREDICTIONS)
+
+
+def describe_cost(model: TopicModel, folder: Path, seconds: float) -> dict[str, float]:
+    """What a model costs: seconds to train, terms, bytes on disk."""
+    n_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return {"training_seconds": seconds, "terms": model.n_terms, "bundle_bytes": n_bytes}
 
 
 if __name__ == "__main__":

@@ -173,7 +173,9 @@ def audit(
     if len(corpus.topic_counts) > 1 and len(set(corpus.groups)) > 1:
         progress("scoring texts by classifiers that did not learn from them")
         jury = _Jury(corpus, against.corpus if against else None, n_jobs or available_cores())
-        folds = np.asarray(corpus.folds(min(_N_FOLDS, len(set(corpus.groups))), jury.config.seed))
+        folds = np.asarray(
+            corpus.folds(min(_N_FOLDS, len(set(corpus.groups))), jury.config.seed, copies_together=False)
+        )
         scores, temperature = jury.scores(_splits_apart(folds, groups.near))
         findings += _label_errors(scan, jury.topics, scores[: len(corpus)], temperature)
         if matches is None:

@@ -1,14 +1,14 @@
 """A recipe: one YAML that says everything about one experiment.
 
-Owns the schema of configs/*.yaml, overrides from the command line, and the report of all faults at once, each
-with its place and a remedy. Refuses to know what the settings do, and to open any file but the recipe.
+Owns the schema of configs/*.yaml, overrides from the command line, what a search may try, and the report of all faults
+at once, each with its place and a remedy. Refuses to know what the settings do, and to open any file but the recipe.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
@@ -19,7 +19,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     model_validator,
 )
@@ -267,6 +269,58 @@ class EvaluationConfig(_Section):
     confidence: Share = Field(default=0.95, description="confidence of the intervals")
 
 
+class SearchRange(_Section):
+    """Numbers from one to another."""
+
+    low: int | float = Field(description="the least to try")
+    high: int | float = Field(description="the most to try")
+    log: bool = Field(default=False, description="draw from the logarithms")
+
+    @model_validator(mode="after")
+    def _check(self) -> SearchRange:
+        if not self.low < self.high:
+            raise ValueError("low must be less than high")
+        if self.log and self.low <= 0:
+            raise ValueError("low must be above 0 where log is true")
+        return self
+
+
+def _choices_or_range(value: Any) -> str | None:
+    if isinstance(value, dict | SearchRange):
+        return "range"
+    return "choices" if isinstance(value, list | tuple) else None
+
+
+def _not_empty(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not value:
+        raise ValueError("give at least one value to try")
+    return value
+
+
+_Choices = Annotated[tuple[Any, ...], BeforeValidator(_as_tuple), AfterValidator(_not_empty)]
+ToTry = Annotated[
+    Annotated[_Choices, Tag("choices")] | Annotated[SearchRange, Tag("range")],
+    Discriminator(
+        _choices_or_range,
+        custom_error_type="choices_or_range",
+        custom_error_message="give a list of choices, or a range such as {low: 0.1, high: 10.0, log: true}",
+    ),
+]
+
+
+class SearchConfig(_Section):
+    """What train/search.py tries, and what it looks for; train/fit.py passes over it."""
+
+    metric: Literal["macro_f1", "accuracy"] = Field(
+        default="macro_f1", description="what is best out of fold: macro_f1 or accuracy"
+    )
+    space: dict[str, ToTry] = Field(
+        default={},
+        title="section.key",
+        description="what to try for this setting of features or classifier: a list, or {low, high, log}",
+    )
+
+
 class TrackingConfig(_Section):
     """Where runs are recorded."""
 
@@ -295,16 +349,38 @@ class RunConfig(_Section):
     bundle: BundleConfig = BundleConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
+    search: SearchConfig = SearchConfig()
 
     def flat(self) -> dict[str, Any]:
-        """Every setting as ``section.key``, for a table or a tracking store."""
-        return dict(_flatten(self.model_dump(mode="json")))
+        """Every setting of the experiment as ``section.key``, for a table or a tracking store."""
+        return dict(_flatten(self.model_dump(mode="json", exclude={"search"})))
 
     def recipe(self) -> dict[str, Any]:
         """What decides the model, and nothing that only says where files are."""
         return self.model_dump(
             mode="json", include={"seed", "context", "features", "classifier", "calibration", "decision", "bundle"}
         )
+
+    def with_settings(self, values: Mapping[str, Any]) -> RunConfig:
+        """Return the recipe with these settings, by ``section.key``.
+
+        Raises
+        ------
+        ConfigError
+            when they do not go together
+        """
+        tree = self.model_dump(mode="json", exclude={"search"})
+        for key in sorted(values, key=lambda key: key != "classifier.kind"):
+            _set(tree, key, values[key])
+        try:
+            return RunConfig.model_validate(tree)
+        except ValidationError as error:
+            raise ConfigError("\n  ".join(_explain_all(error.errors(), {}, self.name))) from None
+
+    def as_yaml(self) -> str:
+        """Every setting of the experiment, but not what a search would try."""
+        tree = self.model_dump(mode="json", exclude={"search"})
+        return yaml.safe_dump(tree, allow_unicode=True, sort_keys=False, default_flow_style=None, width=120)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -327,6 +403,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     tree.setdefault("data", {})
     if isinstance(tree.get("classifier"), dict):
         tree["classifier"].setdefault("kind", "linear_svc")
+    if isinstance(tree.get("search"), dict):
+        tree["search"] = _gather_space(tree["search"])
+        faults += _space_faults(tree, places, str(path))
     config = None
     try:
         config = RunConfig.model_validate(tree)
@@ -341,6 +420,21 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 def describe_settings() -> list[tuple[str, str, str]]:
     """Every setting as (section.key, default, what it does), in the schema's order."""
     return list(_describe(RunConfig, ""))
+
+
+def searched_settings(space: Mapping[str, Any], kind: str) -> list[str]:
+    """Return which settings of a space there are with this kind of classifier; the kind itself stands first."""
+    known = set(_CLASSIFIERS[kind].model_fields) | ({"members"} if kind == "blend" else set())
+    keys = [key for key in space if not key.startswith("classifier.") or re.split(r"[.\[]", key)[1] in known]
+    return sorted(keys, key=lambda key: key != "classifier.kind")
+
+
+def takes_fractions(key: str) -> bool:
+    """Whether a setting is a number that need not be whole, whatever the kind of classifier."""
+    section, _, name = key.partition(".")
+    name = name.rpartition(".")[2]
+    models = [FeaturesConfig] if section == "features" else list(_CLASSIFIERS.values())
+    return any(model.model_fields[name].annotation is float for model in models if name in model.model_fields)
 
 
 class _Loader(yaml.SafeLoader):
@@ -375,22 +469,24 @@ def _read_yaml(path: Path, faults: list[str]) -> tuple[dict[str, Any], dict[_Pla
         return {}, {}
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: not a recipe. It needs sections such as 'data:' with 'train: FILE' below.")
-    return cast("dict[str, Any]", tree), dict(_key_places(node, (), str(path), faults))
+    return cast("dict[str, Any]", tree), dict(_key_places(node, (), str(path), set(), faults))
 
 
-def _key_places(node: yaml.Node, at: _Place, path: str, faults: list[str]) -> Iterator[tuple[_Place, str]]:
+def _key_places(
+    node: yaml.Node, at: _Place, path: str, seen: set[_Place], faults: list[str]
+) -> Iterator[tuple[_Place, str]]:
     """Where each key stands; a key given twice, which YAML lets pass, is a fault."""
     if not isinstance(node, yaml.MappingNode):
         return
-    seen = set()
     for key, value in node.value:
-        here = (*at, str(key.value))
+        # What a search tries may be written classifier.C or C below classifier.
+        here = (*at, *(str(key.value).split(".") if at[:1] == ("search",) else [str(key.value)]))
         place = f"{path}, line {key.start_mark.line + 1}"
         if here in seen:
             faults.append(f"{place}: {'.'.join(here)} is given twice. Keep one.")
         seen.add(here)
         yield here, place
-        yield from _key_places(value, here, path, faults)
+        yield from _key_places(value, here, path, seen, faults)
 
 
 def _apply_override(override: str, tree: dict[str, Any], places: dict[_Place, str], faults: list[str]) -> None:
@@ -416,6 +512,136 @@ def _apply_override(override: str, tree: dict[str, Any], places: dict[_Place, st
     places[at] = f"override {override}"
 
 
+_MEMBER = re.compile(r"(members)\[(\d+)\]$")
+
+
+def _set(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Put a value into a tree of settings that is complete; members of a blend are ``members[0]`` and so on."""
+    *sections, name = key.split(".")
+    place: Any = tree
+    for section in sections:
+        member = _MEMBER.match(section)
+        place = place[member[1]][int(member[2])] if member else place[section]
+    # Another kind of classifier has other settings.
+    if name == "kind" and place.get("kind") != value:
+        place.clear()
+    place[name] = value
+
+
+def _gather_space(section: dict[Any, Any]) -> dict[str, Any]:
+    """The section ``search`` as its schema has it: what has no setting's name stands beside ``space``."""
+    gathered: dict[str, Any] = {"space": {}}
+
+    def gather(key: str, value: Any) -> None:
+        if isinstance(value, dict) and value and not {"low", "high"} & value.keys():
+            for name, below in value.items():
+                gather(f"{key}.{name}", below)
+        elif "." in key:
+            gathered["space"][key] = value
+        else:
+            gathered[key] = value
+
+    for key, value in section.items():
+        gather(str(key), value)
+    return gathered
+
+
+def _space_faults(tree: dict[str, Any], places: dict[_Place, str], path: str) -> list[str]:
+    """What is wrong with the settings a search would try, and their values; the schema sees to the section's form."""
+    space = tree["search"]["space"]
+    own = tree["classifier"] if isinstance(tree.get("classifier"), dict) else {}
+    tried_kinds = space.get("classifier.kind")
+    kinds = tried_kinds if isinstance(tried_kinds, list) else [own.get("kind", "linear_svc")]
+    faults = []
+    for key, given in space.items():
+        at = ("search", *key.split("."))
+        place = _place_of(at, places, path)
+        models = _models_with(key, kinds, own)
+        if not models:
+            faults.append(f"{place}: {_unknown_setting(key, kinds)}")
+        for model in models:
+            fault = next((f for value in _to_check(given) if (f := _value_fault(model, at, value, place))), None)
+            if fault:
+                faults.append(fault)
+                break
+        if isinstance(given, dict) and models and not takes_fractions(key) and _mixes_numbers(given):
+            faults.append(f"{place}: search.{key} goes from a whole number to a fraction. Use two of one sort.")
+    if "blend" in kinds and own.get("kind") != "blend" and "classifier.members" not in space:
+        place = _place_of(("search", "classifier", "kind"), places, path)
+        faults.append(
+            f"{place}: search.classifier.kind tries blend, which has no members. Give search.classifier.members."
+        )
+    return faults
+
+
+def _to_check(given: Any) -> list[Any]:
+    """The choices, or the ends of the range; those stand for what is between them."""
+    if isinstance(given, dict):
+        return [given[end] for end in ("low", "high") if isinstance(given.get(end), int | float)]
+    return list(given) if isinstance(given, list) else []
+
+
+def _mixes_numbers(given: dict[str, Any]) -> bool:
+    low, high = given.get("low"), given.get("high")
+    return isinstance(low, int | float) and isinstance(high, int | float) and type(low) is not type(high)
+
+
+def _models_with(key: str, kinds: Sequence[Any], own: dict[str, Any]) -> list[type[_Section]]:
+    """The sections that have a setting: more than one where kinds of classifiers share it."""
+    section, *between, name = key.split(".")
+    if section == "features" and not between:
+        models: list[type[_Section]] = [FeaturesConfig]
+    elif section == "classifier" and not between:
+        models = [_CLASSIFIERS[kind] for kind in kinds if kind in _CLASSIFIERS]
+        # Of unknown kinds, the schema or the choice itself tells; settings beside them are not at fault.
+        models = models or list(_CLASSIFIERS.values())
+    elif section == "classifier" and len(between) == 1 and (member := _MEMBER.match(between[0])):
+        members = own.get("members")
+        number = int(member[2])
+        known = isinstance(members, list) and number < len(members) and isinstance(members[number], dict)
+        kind = members[number].get("kind") if isinstance(members, list) and known else None
+        models = [_CLASSIFIERS[kind]] if kind in _CLASSIFIERS else []
+    else:
+        models = []
+    return [model for model in models if name in model.model_fields]
+
+
+def _unknown_setting(key: str, kinds: Sequence[Any]) -> str:
+    section, _, name = key.partition(".")
+    if section == "features":
+        known = list(FeaturesConfig.model_fields)
+    elif section == "classifier" and "." not in name:
+        known = list(
+            dict.fromkeys(n for kind in kinds if kind in _CLASSIFIERS for n in _CLASSIFIERS[kind].model_fields)
+        )
+    elif section == "classifier":
+        return f"search.{key} is no setting of a member. Write classifier.members[0].C for C of the recipe's first one."
+    else:
+        return f"search.{key} is not searched. A search tries settings of features and classifier."
+    near = get_close_matches(name, known, 1)
+    hint = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known)}."
+    return f"unknown key search.{key}. {hint}"
+
+
+def _value_fault(model: type[_Section], at: _Place, value: Any, place: str) -> str | None:
+    """Why a value is none of the setting named last in ``at``, None when it is one."""
+    name = at[-1]
+    own_kind = get_args(getattr(model.model_fields.get("kind"), "annotation", None))
+    if name == "kind":
+        if value in _CLASSIFIERS:
+            return None
+        return f"{place}: {'.'.join(at)} has {_shown(value)}; use some of {', '.join(_CLASSIFIERS)}."
+    try:
+        model.model_validate({**({"kind": own_kind[0]} if own_kind else {}), name: value})
+    except ValidationError as error:
+        own = [detail for detail in error.errors() if detail["loc"][:1] == (name,)]
+        if any(detail["type"] == "extra_forbidden" for detail in own):
+            unknown = next(detail for detail in own if detail["type"] == "extra_forbidden")
+            return f"{place}: {'.'.join(at)} has an unknown key {unknown['loc'][-1]}."
+        return _explain(at, own, {at: place}, place) if own else None
+    return None
+
+
 _TYPE_NAMES = {
     "bool_type": "true or false",
     "int_type": "a whole number",
@@ -438,7 +664,7 @@ def _explain_all(details: Sequence[ErrorDetails], places: dict[_Place, str], pat
 
 def _explain(at: _Place, details: Sequence[ErrorDetails], places: dict[_Place, str], path: str) -> str:
     """One fault in one line: place, key, what is wrong, what to do."""
-    place = next((places[at[:n]] for n in range(len(at), 0, -1) if at[:n] in places), path)
+    place = _place_of(at, places, path)
     key = ".".join(at)
     # A value of the right type but out of range says more than the types it might have had.
     detail = next((d for d in details if d["type"] not in _TYPE_NAMES), details[0])
@@ -461,6 +687,11 @@ def _explain(at: _Place, details: Sequence[ErrorDetails], places: dict[_Place, s
     return f"{place}: {key} is {given}; {'it ' if message.startswith('should') else ''}{message}."
 
 
+def _place_of(at: _Place, places: dict[_Place, str], path: str) -> str:
+    """The line of a key, or of the section it should stand in."""
+    return next((places[at[:n]] for n in range(len(at), 0, -1) if at[:n] in places), path)
+
+
 def _shown(value: Any) -> str:
     plain = list(value) if isinstance(value, tuple) else value
     text = repr(value) if isinstance(value, str) else yaml.safe_dump(plain, default_flow_style=True).split("\n")[0]
@@ -474,6 +705,9 @@ def _settings_path(detail: ErrorDetails) -> _Place:
         del location[1]
     if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
         location.append("kind")
+    if location[:2] == ["search", "space"] and len(location) > 2:
+        # The setting, and behind the form it was taken for, a key of that.
+        return ("search", *location[2].split("."), *location[4:5])
     if location[:2] == ["classifier", "members"] and len(location) > 2:
         # Of a blend's member: its number, and its key behind the kind it was taken for.
         return ("classifier", f"members[{location[2]}]", location[-1])
@@ -483,11 +717,14 @@ def _settings_path(detail: ErrorDetails) -> _Place:
 def _known_keys(section: _Place, detail: ErrorDetails) -> list[str]:
     if not section:
         return list(RunConfig.model_fields)
+    if section[0] == "search":
+        model = SearchRange if section[1:] else SearchConfig
+        return [field.title or name for name, field in model.model_fields.items()]
     if section[0] == "classifier":
         kinds = [str(part) for part in detail["loc"] if str(part) in _CLASSIFIERS]
         return sorted(_CLASSIFIERS[kinds[-1]].model_fields, key=lambda key: key in _Classifier.model_fields)
-    model = RunConfig.model_fields[section[0]].annotation
-    return list(cast("type[BaseModel]", model).model_fields)
+    annotation = RunConfig.model_fields[section[0]].annotation
+    return list(cast("type[BaseModel]", annotation).model_fields)
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -508,9 +745,10 @@ def _describe(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, s
             yield from _describe(section, f"{prefix}{name}.")
         if not sections and name != "kind":
             default = "required" if field.is_required() else json.dumps(field.default, ensure_ascii=False)
+            key = f"{prefix}{field.title or name}"
             if not kind or name not in _Classifier.model_fields:
-                yield f"{prefix}{name}", default, f"{of_kind}{field.description}"
+                yield key, default, f"{of_kind}{field.description}"
             elif model is LinearSVCConfig:  # what all classifiers share is told once
-                yield f"{prefix}{name}", default, str(field.description)
+                yield key, default, str(field.description)
     if kind and model is LinearSVCConfig:
         yield f"{prefix}kind", '"linear_svc"', f"one of {', '.join(_CLASSIFIERS)}"

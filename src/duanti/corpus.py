@@ -119,6 +119,12 @@ class Corpus:
         return groups
 
     @cached_property
+    def units(self) -> list[list[int]]:
+        """Rows that never stand on two sides of a split: a document, or identical texts that stand in none."""
+        of_documents = zip(self.texts, self.documents, self.groups, strict=True)
+        return _rows_by(text if document is None else group for text, document, group in of_documents)
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the content, the same whatever the file format.
 
@@ -143,7 +149,7 @@ class Corpus:
         )
 
     def split(self, share: float, seed: int) -> tuple[Corpus, Corpus]:
-        """Hold out about ``share`` (0..1) of the rows of every topic, by whole documents.
+        """Hold out about ``share`` (0..1) of the rows of every topic, by whole documents and without copies.
 
         Returns the corpus that remains and the one held out.
         """
@@ -151,25 +157,24 @@ class Corpus:
         held_out = [row for row, part in enumerate(side) if part == 1]
         if not held_out or len(held_out) == len(self):
             raise DataError(
-                f"{self.name}: holding out {share:g} of {len(set(self.groups))} documents leaves one side empty. "
+                f"{self.name}: holding out {share:g} of {len(self.units)} documents leaves one side empty. "
                 "Give more documents, another share, or a file to test on."
             )
         return self.select(row for row, part in enumerate(side) if part == 0), self.select(held_out)
 
-    def folds(self, n_folds: int, seed: int) -> list[int]:
-        """Return each row's fold (0..n_folds-1): documents whole, topics spread as evenly as that allows."""
-        return self.assign((1.0,) * n_folds, seed)
+    def folds(self, n_folds: int, seed: int, *, copies_together: bool = True) -> list[int]:
+        """Return each row's fold (0..n_folds-1): whole ``units``, topics spread as evenly as that allows."""
+        return self.assign((1.0,) * n_folds, seed, copies_together=copies_together)
 
-    def assign(self, capacities: Sequence[float], seed: int) -> list[int]:
-        """Deal documents to parts of these relative capacities, and return each row's part.
+    def assign(self, capacities: Sequence[float], seed: int, *, copies_together: bool = True) -> list[int]:
+        """Deal ``units`` to parts of these relative capacities, and return each row's part.
 
-        Long documents are dealt first, equal ones in an order drawn from ``seed``; each goes to the part that
-        has, measured by its capacity, the least of the document's topics.
+        Unless ``copies_together``, only documents stay whole: to tell how much it helps a model to know copies.
+
+        Large ones are dealt first, equal ones in an order drawn from ``seed``; each goes to the part that has,
+        measured by its capacity, the least of its topics.
         """
-        members: dict[int, list[int]] = {}
-        for row, group in enumerate(self.groups):
-            members.setdefault(group, []).append(row)
-        order = list(members.values())
+        order = self.units.copy() if copies_together else _rows_by(self.groups)
         Random(seed).shuffle(order)
         order.sort(key=len, reverse=True)
         held: list[dict[str, float]] = [dict.fromkeys(self.topic_counts, 0.0) for _ in capacities]
@@ -220,6 +225,24 @@ def read_corpus(
         naming file and line, when anything is missing, undecodable, empty or of the wrong type
     """
     return _scan(Path(path), (text, topic, document), encoding, strict=True).corpus
+
+
+def read_corpora(
+    train: str | Path, test: str | Path | float | None, seed: int, **columns: Any
+) -> tuple[Corpus, Corpus | None]:
+    """Read the corpus to train on and the one to test on: another file, a share (0..1) held out, or none.
+
+    ``columns`` are the keywords of ``read_corpus``; ``seed`` decides what is held out.
+
+    Raises
+    ------
+    DataError
+        as ``read_corpus`` and ``Corpus.split`` do
+    """
+    training = read_corpus(train, **columns)
+    if isinstance(test, float):
+        return training.split(test, seed)
+    return training, read_corpus(test, **columns) if test else None
 
 
 def scan_corpus(
@@ -387,6 +410,14 @@ def string_fault(column: str, value: Any) -> str | None:
         except UnicodeEncodeError:
             return f"{column!r} holds a lone surrogate, which is no character"
     return None
+
+
+def _rows_by(keys: Iterable[int | str]) -> list[list[int]]:
+    """The rows of each key, in order of appearance."""
+    rows: dict[int | str, list[int]] = {}
+    for row, key in enumerate(keys):
+        rows.setdefault(key, []).append(row)
+    return list(rows.values())
 
 
 def _framed(value: str) -> bytes:

@@ -8,7 +8,8 @@ scikit-learn in the tests, so that evaluating a bundle needs nothing that predic
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from typing import Any
 
@@ -52,6 +53,20 @@ class Report:
     topics: dict[str, TopicFigures]
     labels: tuple[str, ...]
     confusion: NDArray[np.int64]  # gold x predicted, by labels; a last column for no topic
+    predictions: Sequence[Prediction] = field(repr=False)  # row by row, what the figures are of
+
+    def headline(self) -> dict[str, float]:
+        """The figures that a bundle carries, and by which runs are compared."""
+        names = ("rows", "accuracy", "macro_f1", "expected_calibration_error", "boundary_error", "window_difference")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def as_metrics(self) -> dict[str, float]:
+        """The figures for a tracking store: overall with their intervals, and F1 by number of topic."""
+        low, high = self.accuracy_interval
+        macro_low, macro_high = self.macro_f1_interval
+        bounds = {"accuracy_low": low, "accuracy_high": high, "macro_f1_low": macro_low, "macro_f1_high": macro_high}
+        per_topic = {f"f1.{number:03d}": figures.f1 for number, figures in enumerate(self.topics.values())}
+        return {**self.headline(), **bounds, **per_topic}
 
     def as_dict(self) -> dict[str, Any]:
         """The figures as plain data, for JSON."""
@@ -69,11 +84,6 @@ class Report:
             "topics": {topic: vars(figures) for topic, figures in self.topics.items()},
             "confusion": {"labels": list(self.labels), "rows": self.confusion.tolist()},
         }
-
-    def headline(self) -> dict[str, float]:
-        """The figures that a bundle carries, and by which runs are compared."""
-        names = ("rows", "accuracy", "macro_f1", "expected_calibration_error", "boundary_error", "window_difference")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 def evaluate(
@@ -129,7 +139,7 @@ def compare(
     column = {topic: number for number, topic in enumerate(labels)}
     gold = np.array([column[topic] for topic in corpus.topics])
     predicted = np.array([len(labels) if p.topic is None else column[p.topic] for p in predictions])
-    confusion = _confusion(gold, predicted, len(labels))
+    confusion = confusion_of(gold, predicted, len(labels))
     precision, recall, f1, support = _per_topic(confusion)
     drawn = _resampled(gold, predicted, np.asarray(corpus.groups), len(labels), resamples, seed)
     outer = (50 * (1 - confidence), 50 * (1 + confidence))
@@ -138,9 +148,9 @@ def compare(
         rows=len(gold),
         documents=len(set(corpus.groups)),
         accuracy=float(np.mean(gold == predicted)),
-        accuracy_interval=_interval([_accuracy(matrix) for matrix in drawn], outer),
-        macro_f1=_macro_f1(confusion),
-        macro_f1_interval=_interval([_macro_f1(matrix) for matrix in drawn], outer),
+        accuracy_interval=_interval([accuracy_of(matrix) for matrix in drawn], outer),
+        macro_f1=macro_f1_of(confusion),
+        macro_f1_interval=_interval([macro_f1_of(matrix) for matrix in drawn], outer),
         expected_calibration_error=expected_calibration_error(probability, gold == predicted),
         **boundary_errors(gold, predicted, np.asarray(corpus.groups)),
         without_topic=int(confusion[:, -1].sum()),
@@ -150,6 +160,7 @@ def compare(
         },
         labels=labels,
         confusion=confusion,
+        predictions=predictions,
     )
 
 
@@ -192,12 +203,16 @@ def boundary_errors(
     }
 
 
-def _confusion(
+def confusion_of(
     gold: NDArray[np.intp],
     predicted: NDArray[np.intp],
     n_labels: int,
     weights: NDArray[np.intp] | None = None,
 ) -> NDArray[np.int64]:
+    """Count rows by gold and predicted column, each ``weights`` times: (n_labels, n_labels + 1).
+
+    ``n_labels`` as predicted column means no topic.
+    """
     cells = np.bincount(gold * (n_labels + 1) + predicted, weights=weights, minlength=n_labels * (n_labels + 1))
     return cells.reshape(n_labels, n_labels + 1).astype(np.int64)
 
@@ -214,15 +229,28 @@ def _per_topic(
     return precision, recall, f1, support
 
 
-def _accuracy(confusion: NDArray[np.int64]) -> float:
+def accuracy_of(confusion: NDArray[np.int64]) -> float:
+    """Share of rows on the diagonal."""
     return float(np.trace(confusion) / confusion.sum())
 
 
-def _macro_f1(confusion: NDArray[np.int64]) -> float:
+def macro_f1_of(confusion: NDArray[np.int64]) -> float:
     """Mean F1 of the topics that occur, in gold or in predictions."""
     f1 = _per_topic(confusion)[2]
     occurs = (confusion.sum(axis=1) + confusion[:, :-1].sum(axis=0)) > 0
     return float(f1[occurs].mean())
+
+
+def draw_documents(groups: NDArray[np.intp], resamples: int, seed: int) -> Iterator[NDArray[np.intp]]:
+    """Yield how often each row is drawn when documents are, with replacement.
+
+    Paragraphs of one document are not independent. ``groups``: the document of each row.
+    """
+    random = np.random.default_rng(seed)
+    _, document = np.unique(groups, return_inverse=True)
+    n_documents = int(document.max()) + 1
+    for _ in range(resamples):
+        yield np.bincount(random.integers(n_documents, size=n_documents), minlength=n_documents)[document]
 
 
 def _resampled(
@@ -233,14 +261,10 @@ def _resampled(
     resamples: int,
     seed: int,
 ) -> list[NDArray[np.int64]]:
-    """Confusion matrices of documents drawn with replacement: paragraphs of one document are not independent."""
-    random = np.random.default_rng(seed)
-    _, document = np.unique(groups, return_inverse=True)
-    n_documents = int(document.max()) + 1
+    """Confusion matrices of documents drawn with replacement."""
     matrices = []
-    for _ in range(resamples):
-        times_drawn = np.bincount(random.integers(n_documents, size=n_documents), minlength=n_documents)
-        matrices.append(_confusion(gold, predicted, n_labels, times_drawn[document]))
+    for weights in draw_documents(groups, resamples, seed):
+        matrices.append(confusion_of(gold, predicted, n_labels, weights))
     return matrices
 
 

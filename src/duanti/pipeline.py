@@ -246,6 +246,25 @@ def held_out_scores(
     return scores, fit_temperature(scores[usable], gold[usable]) if usable.any() else 1.0
 
 
+def score_members(
+    config: RunConfig, counts: Sequence[TermCounts], y: NDArray[np.object_], splits: Sequence[Split], n_jobs: int
+) -> NDArray[np.float64]:
+    """Score the rows that splits hold out, by each of the recipe's classifiers: (n_members, n_rows, n_topics).
+
+    All other rows, and topics that a split never saw, have minus infinity.
+    """
+    classifiers = [make_classifier(member, config.seed) for member in members_of(config.classifier)]
+    return _gather_scores(
+        _fit_splits(make_vectorizer(config), classifiers, counts, y, splits, n_jobs), len(y), sorted(set(y))
+    )
+
+
+def join_members(config: ClassifierConfig, members: NDArray[np.float64], gold: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return the one score that the members' make, (n_rows, n_topics), weights learned from these rows if any are."""
+    joined: NDArray[np.float64] = _weighted_sum(_scales(config, members, gold), members)
+    return joined
+
+
 def make_vectorizer(config: RunConfig) -> TermVectorizer:
     """Return the unfitted vectorizer of a recipe."""
     return TermVectorizer(**dict(config.features), n_jobs=config.n_jobs)
@@ -269,8 +288,8 @@ def _check_topics(corpus: Corpus) -> None:
 
 
 def _n_folds(config: RunConfig, corpus: Corpus) -> int:
-    """As many folds as asked for, or as there are documents."""
-    return min(config.calibration.folds, len(set(corpus.groups)))
+    """As many folds as asked for, or as there are units to deal."""
+    return min(config.calibration.folds, len(corpus.units))
 
 
 class _HeldOut(NamedTuple):

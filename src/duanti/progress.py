@@ -1,4 +1,4 @@
-"""How far a job is: a bar on a terminal, a line a minute elsewhere.
+"""How far a job is: a bar on a terminal, lines elsewhere.
 
 Owns what is shown while a job runs. Refuses to know what is done. Everything goes to stderr.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -76,6 +76,23 @@ def showing(n_bytes: int | None) -> Iterator[Progress]:
 
     with Bar(BarColumn(), TextColumn("{task.fields[said]}"), console=Console(stderr=True), transient=True) as bar:
         yield _Bar(n_bytes, bar)
+
+
+@contextmanager
+def counting() -> Iterator[Callable[[float, str], object]]:
+    """Show steps of a job while the block runs: call what is given with the share done (0..1) and what to say of it."""
+    if not sys.stderr.isatty():
+        logger.setLevel(logging.INFO)
+        yield lambda share, said: logger.info("%s", said)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("{task.fields[said]}", markup=False))
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=1.0, said="counting terms")
+        yield lambda share, said: bar.update(task, completed=share, said=said)
 
 
 def _clock(seconds: float) -> str:

@@ -16,10 +16,16 @@ import subprocess
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from duanti.errors import TrackingError
 
@@ -33,6 +39,9 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 logger = logging.getLogger(__name__)
 
+#: Marks the run of a search, with the name of what it goes on with.
+SEARCH_TAG = "duanti.search"
+_PARENT_TAG = "mlflow.parentRunId"
 _SQLITE = "sqlite:///"
 #: What the logged model needs to serve, besides mlflow itself: duanti travels with it as code.
 _REQUIREMENTS = ("mlflow", "numba", "numpy", "pandas", "pyarrow")
@@ -55,6 +64,19 @@ class Run(Protocol):
     def log_text(self, text: str, file: str) -> None:
         """Keep a text as an artefact under this file name."""
 
+    def log_table(self, table: pa.Table, file: str) -> None:
+        """Keep a table as an artefact under this file name, as Parquet."""
+
+    def log_child(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        seconds: float,
+        tags: Mapping[str, str],
+    ) -> None:
+        """Record a run below this one, that took so long and is over."""
+
     def register_bundle(self, folder: Path, name: str) -> str:
         """Log a bundle as the run's model and register it; returns what it has become."""
 
@@ -69,6 +91,17 @@ class Untracked:
     def log_metrics(self, metrics: Mapping[str, float]) -> None: ...
 
     def log_text(self, text: str, file: str) -> None: ...
+
+    def log_table(self, table: pa.Table, file: str) -> None: ...
+
+    def log_child(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        seconds: float,
+        tags: Mapping[str, str],
+    ) -> None: ...
 
     def register_bundle(self, folder: Path, name: str) -> str:
         return "not recorded"
@@ -99,10 +132,11 @@ def resolve_model_uri(uri: str) -> Path:
 
 
 @contextmanager
-def track(config: RunConfig, recipe: Path) -> Iterator[Run]:
+def track(config: RunConfig, recipe: Path, *, continued: str | None = None) -> Iterator[Run]:
     """Record a run from here to the end of the block: finished, or failed when the block raises.
 
-    The run has every setting as a parameter, the recipe as an artefact and the git commit as a tag.
+    The run has every setting as a parameter, the recipe as an artefact and the git commit as a tag. ``continued`` names
+    work that may have been interrupted: the run that began it goes on.
 
     Raises
     ------
@@ -116,7 +150,7 @@ def track(config: RunConfig, recipe: Path) -> Iterator[Run]:
         yield Untracked()
         return
     store = _Store(mlflow, config.tracking.uri)
-    run = _start(store, config, recipe)
+    run = _start(store, config, recipe, continued)
     try:
         yield run
     except BaseException:
@@ -125,6 +159,60 @@ def track(config: RunConfig, recipe: Path) -> Iterator[Run]:
         raise
     with store.writing():
         store.client.set_terminated(run.id, "FINISHED")
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A finished run as a store has it; ``versions``: of the registered models it became, by their names."""
+
+    id: str
+    name: str
+    metrics: Mapping[str, float]
+    test_digest: str | None
+    versions: Mapping[str, str]
+
+
+class Version(NamedTuple):
+    """A version of a registered model, and the run it comes from."""
+
+    version: str
+    run_id: str
+
+
+class Store(Protocol):
+    """What comparing runs asks of a store."""
+
+    def finished_runs(self, experiment: str) -> list[RecordedRun]:
+        """Return the finished training runs of an experiment, newest first; searches and their trials are none."""
+
+    def run(self, run_id: str) -> RecordedRun:
+        """Return one run."""
+
+    def table(self, run_id: str, file: str) -> pa.Table | None:
+        """Return a table that a run keeps; None where it does not."""
+
+    def champion(self, model: str) -> Version | None:
+        """Return the version of a registered model that has the alias ``champion``."""
+
+    def promote(self, model: str, version: str, reason: Mapping[str, str]) -> None:
+        """Give a version the alias ``champion``, with the reason, the time and the user as its tags."""
+
+
+def open_store(uri: str) -> Store:
+    """Return a tracking store that exists.
+
+    Raises
+    ------
+    TrackingError
+        when mlflow is not installed, or there is no store
+    """
+    mlflow = _import_mlflow()
+    if mlflow is None:
+        raise TrackingError(f"{uri}: needs mlflow. Install duanti[train].")
+    database = _database(uri)
+    if database is not None and not database.exists():
+        raise TrackingError(f"{uri}: no tracking store there. Name one with --uri.")
+    return _Store(mlflow, uri)
 
 
 class _Store:
@@ -143,6 +231,57 @@ class _Store:
         database = _database(self.uri)
         folder = str(database.parent / "mlruns" / quote(name, safe="")) if database else None
         return str(self.client.create_experiment(name, artifact_location=folder))
+
+    def finished_runs(self, experiment: str) -> list[RecordedRun]:
+        with self.writing():
+            found = self.client.get_experiment_by_name(experiment)
+            if found is None:
+                known = ", ".join(each.name for each in self.client.search_experiments())
+                raise TrackingError(f"{self.uri}: no experiment {experiment!r}. It has {known}.")
+            runs: list[Any] = []
+            page = None
+            while page is None or page:
+                part = self.client.search_runs(
+                    [found.experiment_id], "attributes.status = 'FINISHED'", page_token=page or None
+                )
+                runs, page = runs + list(part), part.token or ""
+            training = (run for run in runs if not {SEARCH_TAG, _PARENT_TAG} & run.data.tags.keys())
+            return [self._recorded(run) for run in training]
+
+    def run(self, run_id: str) -> RecordedRun:
+        with self.writing():
+            return self._recorded(self.client.get_run(run_id))
+
+    def _recorded(self, run: Any) -> RecordedRun:
+        versions = self.client.search_model_versions(f"run_id='{run.info.run_id}'")
+        return RecordedRun(
+            id=run.info.run_id,
+            name=run.info.run_name,
+            metrics=run.data.metrics,
+            test_digest=run.data.tags.get("corpus.test.sha256"),
+            versions={version.name: str(version.version) for version in versions},
+        )
+
+    def table(self, run_id: str, file: str) -> pa.Table | None:
+        with TemporaryDirectory() as folder, self.writing(), _silence():
+            if file not in {artifact.path for artifact in self.client.list_artifacts(run_id)}:
+                return None
+            return pq.read_table(self.client.download_artifacts(run_id, file, folder), memory_map=False)
+
+    def champion(self, model: str) -> Version | None:
+        with self.writing():
+            if "champion" not in self.client.get_registered_model(model).aliases:
+                return None
+            version = self.client.get_model_version_by_alias(model, "champion")
+            return Version(str(version.version), version.run_id)
+
+    def promote(self, model: str, version: str, reason: Mapping[str, str]) -> None:
+        facts = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "by": _user() or "unknown"}
+        with self.writing():
+            # The reason first: a champion without one would be worse than a reason too many.
+            for key, value in {**reason, **facts}.items():
+                self.client.set_model_version_tag(model, version, f"duanti.promoted.{key}", value)
+            self.client.set_registered_model_alias(model, "champion", version)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -191,6 +330,34 @@ class _TrackedRun:
         with self.store.writing():
             self.store.client.log_text(self.id, text, file)
 
+    def log_table(self, table: pa.Table, file: str) -> None:
+        with TemporaryDirectory() as folder, self.store.writing():
+            pq.write_table(table, Path(folder) / file, compression="zstd")
+            self.store.client.log_artifact(self.id, str(Path(folder) / file))
+
+    def log_child(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        seconds: float,
+        tags: Mapping[str, str],
+    ) -> None:
+        from mlflow.entities import Metric
+        from mlflow.utils.time import get_current_time_millis
+
+        now, client = get_current_time_millis(), self.store.client
+        begin = now - round(1000 * seconds)
+        with self.store.writing():
+            experiment = client.get_run(self.id).info.experiment_id
+            run = client.create_run(experiment, begin, {**tags, _PARENT_TAG: self.id}, run_name=name)
+            client.log_batch(
+                run.info.run_id,
+                metrics=[Metric(key, value, now, 0) for key, value in {**metrics, "seconds": seconds}.items()],
+                params=_as_params(settings),
+            )
+            client.set_terminated(run.info.run_id, "FINISHED", now)
+
     def register_bundle(self, folder: Path, name: str) -> str:
         mlflow, client = self.store.mlflow, self.store.client
         with self.store.writing(), _silence(), mlflow.start_run(run_id=self.id):
@@ -231,29 +398,51 @@ def _import_mlflow() -> Any | None:
     return mlflow
 
 
-def _start(store: _Store, config: RunConfig, recipe: Path) -> _TrackedRun:
-    from mlflow.entities import Param, RunTag
+def _start(store: _Store, config: RunConfig, recipe: Path, continued: str | None) -> _TrackedRun:
+    from mlflow.entities import RunTag
 
     name = config.tracking.experiment or config.name
-    settings = config.flat().items()
     tags = {
         "mlflow.source.name": str(recipe),
         "mlflow.source.git.commit": _git_commit(),
         "mlflow.user": _user(),
+        SEARCH_TAG: continued,
     }
     with store.writing():
         experiment = store.client.get_experiment_by_name(name)
         experiment_id = experiment.experiment_id if experiment else store.create_experiment(name)
+        begun = _begun(store, experiment_id, continued)
+        if begun is not None:
+            store.client.update_run(begun, status="RUNNING")
+            return _TrackedRun(store, begun)
         run_id = store.client.create_run(experiment_id).info.run_id
         store.client.log_batch(
             run_id,
-            params=[Param(key, json.dumps(value, ensure_ascii=False)[:6000]) for key, value in settings],
+            params=_as_params(config.flat()),
             tags=[RunTag(key, value) for key, value in tags.items() if value],
         )
         store.client.log_text(run_id, recipe.read_text(encoding="utf-8"), f"recipe/{recipe.name}")
         effective = json.dumps(config.model_dump(mode="json"), ensure_ascii=False, indent=2)
         store.client.log_text(run_id, effective, "recipe/effective.json")
     return _TrackedRun(store, run_id)
+
+
+def _as_params(settings: Mapping[str, Any]) -> list[Any]:
+    """Settings as parameters of a run; MLflow takes no brackets in names, so a blend's member is ``members.0``."""
+    from mlflow.entities import Param
+
+    return [
+        Param(key.replace("[", ".").replace("]", ""), json.dumps(value, ensure_ascii=False)[:6000])
+        for key, value in settings.items()
+    ]
+
+
+def _begun(store: _Store, experiment_id: str, continued: str | None) -> str | None:
+    """The run that began some work, if there is one."""
+    if continued is None:
+        return None
+    found = store.client.search_runs([experiment_id], f"tags.`{SEARCH_TAG}` = '{continued}'", max_results=1)
+    return str(found[0].info.run_id) if found else None
 
 
 def _signature() -> Any:
