@@ -17,13 +17,14 @@ FLOORS = [
     {"readers"},
     {"segmentation"},
     {"features", "calibration", "context"},
+    {"explanation"},
     {"model", "duplicates", "context_training"},
     {"vectorizer", "drift", "classifiers"},
     {"pipeline", "evaluation"},
     {"tracking", "audit"},
     {"report", "predict", "writers", "progress"},
-    {"serving", "jobs"},
-    {"spark"},
+    {"serving", "jobs", "overview"},
+    {"spark", "pages", "terminal"},
     {"cli"},
 ]
 ROOMS = {
@@ -36,6 +37,8 @@ ROOMS = {
     "sklearn": {"vectorizer", "classifiers", "pipeline"},
     "pyspark": {"spark"},
     "matplotlib": {"report"},
+    "jinja2": {"pages"},
+    "markupsafe": {"pages"},
 }
 
 
