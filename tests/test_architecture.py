@@ -25,18 +25,22 @@ FLOORS = [
     {"report", "predict", "writers", "progress"},
     {"serving", "jobs", "overview"},
     {"spark", "pages", "terminal"},
+    {"server"},
     {"cli"},
 ]
 ROOMS = {
     "jieba": {"lexicon"},
     "numba": {"compilation"},
     "yaml": {"config"},
-    "pydantic": {"config"},
+    "pydantic": {"config", "server"},
     "pydantic_core": {"config"},
     "mlflow": {"tracking"},
     "sklearn": {"vectorizer", "classifiers", "pipeline"},
     "pyspark": {"spark"},
     "matplotlib": {"report"},
+    "fastapi": {"server"},
+    "starlette": {"server"},
+    "uvicorn": {"server"},
     "jinja2": {"pages"},
     "markupsafe": {"pages"},
 }

@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_explain(verbs)
     _add_check(verbs)
     _add_drift(verbs)
+    _add_serve(verbs)
     return parser
 
 
@@ -245,6 +246,24 @@ def _add_check(verbs: Any) -> None:
     verb.add_argument("--encoding", metavar="NAME", help="of the corpora (default: UTF-8, or GB18030 if they are that)")
     verb.add_argument("--jobs", type=_positive, metavar="N", help="processes (default: all cores)")
     verb.set_defaults(run=_check)
+
+
+def _add_serve(verbs: Any) -> None:
+    verb = verbs.add_parser(
+        "serve",
+        help="open a page to try a model on, and an API",
+        description="Answer on this machine: a page to paste an article into and see its topics, POST /api/predict, "
+        "/healthz and /openapi.json. Ctrl-C or SIGTERM stops it; requests under way are finished first.",
+    )
+    verb.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or models:/NAME@ALIAS")
+    verb.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
+    )
+    verb.add_argument("--port", type=int, default=8000, metavar="N", help="default: 8000; 0 takes one that is free")
+    verb.add_argument(
+        "--max-bytes", type=_positive, default=2_000_000, metavar="N", help="largest request (default: 2 million)"
+    )
+    verb.set_defaults(run=_serve)
 
 
 def _positive(text: str) -> int:
@@ -548,6 +567,20 @@ def _explain(options: argparse.Namespace) -> None:
             print(json.dumps(overview.as_dict(), ensure_ascii=False))
         else:
             _show(draw_overview(overview, options.terms))
+
+
+def _serve(options: argparse.Namespace) -> None:
+    for package, name in (("fastapi", "FastAPI"), ("uvicorn", "uvicorn"), ("jinja2", "Jinja2")):
+        _require(package, f"duanti serve needs {name}", "serve")
+    from duanti.server import serve
+
+    model = load_model(options.bundle)
+    told = f"model {model.provenance.get('name', '')}, {len(model.topics)} topics; Ctrl-C stops it"
+
+    def announce(address: str) -> None:
+        print(f"duanti: {address}  {told}", file=sys.stderr, flush=True)
+
+    serve(model, options.host, options.port, options.max_bytes, announce)
 
 
 def _require(package: str, need: str, extra: str) -> None:
