@@ -12,7 +12,7 @@ SOURCE = Path(duanti.__file__).parent
 # From the ground up; a module may import those on the floors below its own.
 FLOORS = [
     {"errors", "compilation", "arrow"},
-    {"lexicon", "paragraphs", "corpus", "config", "oddities"},
+    {"lexicon", "paragraphs", "corpus", "config", "oddities", "scaffold"},
     {"bundle", "text_tables"},
     {"readers"},
     {"segmentation"},

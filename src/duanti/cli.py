@@ -10,6 +10,7 @@ import argparse
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(verbs)
     _add_drift(verbs)
     _add_serve(verbs)
+    _add_new(verbs)
     return parser
 
 
@@ -264,6 +266,16 @@ def _add_serve(verbs: Any) -> None:
         "--max-bytes", type=_positive, default=2_000_000, metavar="N", help="largest request (default: 2 million)"
     )
     verb.set_defaults(run=_serve)
+
+
+def _add_new(verbs: Any) -> None:
+    verb = verbs.add_parser(
+        "new",
+        help="begin a project of your own",
+        description="Make a folder with recipes, the training programs, the starter corpus and a README.",
+    )
+    verb.add_argument("folder", metavar="DIR", help="a folder that is new or empty")
+    verb.set_defaults(run=_new)
 
 
 def _positive(text: str) -> int:
@@ -581,6 +593,13 @@ def _serve(options: argparse.Namespace) -> None:
         print(f"duanti: {address}  {told}", file=sys.stderr, flush=True)
 
     serve(model, options.host, options.port, options.max_bytes, announce)
+
+
+def _new(options: argparse.Namespace) -> None:
+    from duanti.scaffold import new_project
+
+    folder = new_project(options.folder)
+    print(f"{folder}: ready. Next: cd {shlex.quote(str(folder))} && python train/fit.py configs/starter.yaml")
 
 
 def _require(package: str, need: str, extra: str) -> None:
