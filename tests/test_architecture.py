@@ -12,32 +12,39 @@ SOURCE = Path(duanti.__file__).parent
 # From the ground up; a module may import those on the floors below its own.
 FLOORS = [
     {"errors", "compilation", "arrow"},
-    {"lexicon", "paragraphs", "corpus", "config", "oddities"},
+    {"lexicon", "paragraphs", "corpus", "config", "oddities", "scaffold"},
     {"bundle", "text_tables", "summaries"},
     {"readers"},
     {"segmentation"},
     {"features", "calibration", "context"},
+    {"explanation"},
     {"model", "duplicates", "context_training"},
     {"vectorizer", "drift", "low_rank"},
     {"classifiers"},
     {"pipeline", "evaluation"},
     {"tracking", "audit", "significance", "search"},
     {"report", "predict", "writers", "progress", "leaderboard"},
-    {"serving", "jobs"},
-    {"spark"},
+    {"serving", "jobs", "overview"},
+    {"spark", "pages", "terminal"},
+    {"server"},
     {"cli"},
 ]
 ROOMS = {
     "jieba": {"lexicon"},
     "numba": {"compilation"},
     "yaml": {"config"},
-    "pydantic": {"config"},
+    "pydantic": {"config", "server"},
     "pydantic_core": {"config"},
     "mlflow": {"tracking"},
     "optuna": {"search"},
     "sklearn": {"vectorizer", "low_rank", "classifiers", "pipeline"},
     "pyspark": {"spark"},
     "matplotlib": {"report"},
+    "fastapi": {"server"},
+    "starlette": {"server"},
+    "uvicorn": {"server"},
+    "jinja2": {"pages"},
+    "markupsafe": {"pages"},
 }
 
 

@@ -10,6 +10,7 @@ import argparse
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -74,8 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(verbs)
     _add_evaluate(verbs)
     _add_inspect(verbs)
+    _add_explain(verbs)
     _add_check(verbs)
     _add_drift(verbs)
+    _add_serve(verbs)
+    _add_new(verbs)
     return parser
 
 
@@ -203,6 +207,26 @@ def _add_inspect(verbs: Any) -> None:
     verb.set_defaults(run=_inspect)
 
 
+def _add_explain(verbs: Any) -> None:
+    verb = verbs.add_parser(
+        "explain",
+        help="show which terms decided a topic",
+        description="Show for every paragraph, or every row of a table, which terms speak for its topic and which "
+        "against it. Contributions are exact: with the bias they add up to the score.",
+    )
+    verb.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or models:/NAME@ALIAS")
+    verb.add_argument(
+        "inputs", metavar="INPUT", nargs="*", default=["-"], help="files or folders; - is stdin (default)"
+    )
+    verb.add_argument("-o", "--output", metavar="PAGE", help="write a page of the whole documents, as one HTML file")
+    verb.add_argument("--json", action="store_true", help="print a JSON line per document with all contributions")
+    verb.add_argument("--top", type=_positive, default=3, metavar="K", help="topics to explain per row (default: 3)")
+    verb.add_argument("--terms", type=_positive, default=8, metavar="N", help="terms to show for and against (8)")
+    _add_no_context(verb)
+    _add_reading(verb)
+    verb.set_defaults(run=_explain)
+
+
 def _add_check(verbs: Any) -> None:
     verb = verbs.add_parser(
         "check",
@@ -229,6 +253,34 @@ def _add_check(verbs: Any) -> None:
     verb.add_argument("--encoding", metavar="NAME", help="of the corpora (default: UTF-8, or GB18030 if they are that)")
     verb.add_argument("--jobs", type=_positive, metavar="N", help="processes (default: all cores)")
     verb.set_defaults(run=_check)
+
+
+def _add_serve(verbs: Any) -> None:
+    verb = verbs.add_parser(
+        "serve",
+        help="open a page to try a model on, and an API",
+        description="Answer on this machine: a page to paste an article into and see its topics, POST /api/predict, "
+        "/healthz and /openapi.json. Ctrl-C or SIGTERM stops it; requests under way are finished first.",
+    )
+    verb.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or models:/NAME@ALIAS")
+    verb.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
+    )
+    verb.add_argument("--port", type=int, default=8000, metavar="N", help="default: 8000; 0 takes one that is free")
+    verb.add_argument(
+        "--max-bytes", type=_positive, default=2_000_000, metavar="N", help="largest request (default: 2 million)"
+    )
+    verb.set_defaults(run=_serve)
+
+
+def _add_new(verbs: Any) -> None:
+    verb = verbs.add_parser(
+        "new",
+        help="begin a project of your own",
+        description="Make a folder with recipes, the training programs, the starter corpus and a README.",
+    )
+    verb.add_argument("folder", metavar="DIR", help="a folder that is new or empty")
+    verb.set_defaults(run=_new)
 
 
 def _positive(text: str) -> int:
@@ -507,15 +559,67 @@ def _inspect(options: argparse.Namespace) -> None:
     _show(table)
 
 
-def _check(options: argparse.Namespace) -> None:
+def _explain(options: argparse.Namespace) -> None:
+    from duanti.jobs import Account, stream_job
+    from duanti.overview import view_labelled
+    from duanti.predict import PredictOptions
+    from duanti.readers import find_sources
+    from duanti.terminal import draw_overview
+
+    if options.output:
+        _require("jinja2", "duanti explain -o needs Jinja2", "serve")
+    model, sources = load_model(options.bundle), find_sources(options.inputs, options.input_format)
+    predicting = PredictOptions(options.unit, options.top, options.jobs, options.context)
+    labelled = stream_job(model, sources, _reading(options), predicting, Account(), _tell_reject)
+    overviews = view_labelled(model, labelled)
+    if options.output:
+        from duanti.pages import explanation_page
+
+        told = [overview.as_dict() for overview in overviews]
+        name = str(model.provenance.get("name", ""))
+        _write_whole(Path(options.output), [explanation_page(told, model.topics, name)])
+        return
+    for overview in overviews:
+        if options.json:
+            print(json.dumps(overview.as_dict(), ensure_ascii=False))
+        else:
+            _show(draw_overview(overview, options.terms))
+
+
+def _serve(options: argparse.Namespace) -> None:
+    for package, name in (("fastapi", "FastAPI"), ("uvicorn", "uvicorn"), ("jinja2", "Jinja2")):
+        _require(package, f"duanti serve needs {name}", "serve")
+    from duanti.server import serve
+
+    model = load_model(options.bundle)
+    told = f"model {model.provenance.get('name', '')}, {len(model.topics)} topics; Ctrl-C stops it"
+
+    def announce(address: str) -> None:
+        print(f"duanti: {address}  {told}", file=sys.stderr, flush=True)
+
+    serve(model, options.host, options.port, options.max_bytes, announce)
+
+
+def _new(options: argparse.Namespace) -> None:
+    from duanti.scaffold import new_project
+
+    folder = new_project(options.folder)
+    print(f"{folder}: ready. Next: cd {shlex.quote(str(folder))} && python train/fit.py configs/starter.yaml")
+
+
+def _require(package: str, need: str, extra: str) -> None:
     from importlib.util import find_spec
 
+    if find_spec(package) is None:
+        raise UsageError(f"{need}. Install duanti[{extra}].")
+
+
+def _check(options: argparse.Namespace) -> None:
     from rich.console import Console
 
     from duanti.corpus import Scan, scan_corpus
 
-    if find_spec("sklearn") is None:
-        raise UsageError("duanti check needs scikit-learn. Install duanti[train].")
+    _require("sklearn", "duanti check needs scikit-learn", "train")
     inputs = [Path(path) for path in (options.labelled, options.against) if path]
     if options.output and Path(options.output).resolve() in [path.resolve() for path in inputs]:
         raise UsageError(f"-o {options.output}: that is what is to be checked. Name another file.")
@@ -542,11 +646,16 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _write_lines(path: Path, objects: Iterable[dict[str, Any]]) -> None:
-    """Write objects as JSON lines; a file whole or not at all."""
+    """Write objects as JSON lines."""
+    _write_whole(path, (json.dumps(each, ensure_ascii=False) + "\n" for each in objects))
+
+
+def _write_whole(path: Path, pieces: Iterable[str]) -> None:
+    """Write a file whole or not at all."""
     beside = path if _is_stream(str(path)) else path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(each, ensure_ascii=False) + "\n" for each in objects)
+            file.writelines(pieces)
         if beside != path:
             beside.replace(path)
     except OSError as error:

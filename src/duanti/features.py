@@ -117,6 +117,11 @@ class TermSpace:
         """Hash -> column."""
         return _vocabulary_of(self.hashes)
 
+    def find(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Return the column of each term by its hash (see ``term_hashes``); -1 where it is not known."""
+        columns: NDArray[np.int64] = _columns_of(self.vocabulary, hashes)
+        return columns
+
 
 class Vocabulary(NamedTuple):
     """A hash table with open addressing, a word of 64 bits a slot, 0 where it is empty.
@@ -216,7 +221,7 @@ class Tally(NamedTuple):
 def tally_known(counts: TermCounts, space: TermSpace) -> Tally:
     """Count in how many texts each known term stands, and how many occurrences are of unknown ones."""
     frequency, totals = _sums_by_column(counts.rows.indices, counts.rows.values, len(counts.terms))
-    position = _columns_of(space.vocabulary, counts.hashes)
+    position = space.find(counts.hashes)
     known = position >= 0
     of_space = np.zeros(len(space), np.int64)
     of_space[position[known]] = frequency[known]
@@ -227,7 +232,7 @@ def weigh_counts(counts: Sequence[TermCounts], spaces: Sequence[TermSpace], opti
     """Return the weights of the known terms among ``counts``, the spaces side by side."""
     weighed = []
     for part, space in zip(counts, spaces, strict=True):
-        position = _columns_of(space.vocabulary, part.hashes)
+        position = space.find(part.hashes)
         weighed.append(Rows(*_weigh_known(*part.rows, position, _weighing(space, options))))
     return side_by_side(weighed, [len(space) for space in spaces])
 

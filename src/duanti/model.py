@@ -21,6 +21,7 @@ from duanti.bundle import Bundle, read_bundle, write_bundle
 from duanti.compilation import kernel
 from duanti.context import Context
 from duanti.errors import BundleError
+from duanti.explanation import Explanation, explain_text
 from duanti.features import FeatureOptions, TermCounts, TermSpace, count_terms, score_texts
 from duanti.lexicon import Forms, Lexicon, TextTables, read_only
 from duanti.paragraphs import WITHOUT_TOPIC, Paragraph, matter_spans, split_paragraphs
@@ -282,6 +283,13 @@ class TopicModel:
     def scores(self, texts: Texts) -> NDArray[np.float64]:
         """Return the scores of each text, before the link: (n_texts, n_topics)."""
         return self.score(texts)[0]
+
+    def explain(self, text: str) -> Explanation:
+        """Return what each known term of a text adds to the score of each topic; with the bias it is all of the score.
+
+        One text at a time and in the open, by Python: some milliseconds for a paragraph.
+        """
+        return explain_text(text, self.topics, self.spaces, self.options, self.tables, self.weights_of, self.bias)
 
     def probabilities(self, texts: Texts) -> NDArray[np.float64]:
         """Return the probabilities of each text, (n_texts, n_topics), each row summing to one."""

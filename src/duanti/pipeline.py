@@ -253,10 +253,8 @@ def score_members(
 
     All other rows, and topics that a split never saw, have minus infinity.
     """
-    classifiers = [make_classifier(member, config.seed) for member in members_of(config.classifier)]
-    return _gather_scores(
-        _fit_splits(make_vectorizer(config), classifiers, counts, y, splits, n_jobs), len(y), sorted(set(y))
-    )
+    learner = Learner(make_vectorizer(config), members_of(config.classifier), config.seed)
+    return _gather_scores(_fit_splits(learner, counts, y, splits, n_jobs), len(y), sorted(set(y)))
 
 
 def join_members(config: ClassifierConfig, members: NDArray[np.float64], gold: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -57,7 +57,7 @@ def summarize(topics: Sequence[str | None], lengths: Sequence[int], numbers_of: 
         if topic is not None:
             characters[topic] = characters.get(topic, 0) + max(length, 1)
     total = sum(characters.values())
-    ordered = sorted(characters, key=lambda topic: (-characters[topic], topic))
+    ordered = sorted(characters, key=lambda topic: -characters[topic])  # of equal shares the first to come up
     runs = [(topic, [number for _, number in run]) for topic, run in groupby(said, key=lambda pair: pair[0])]
     return Summary(
         ordered[0] if ordered else None,
