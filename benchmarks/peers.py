@@ -35,8 +35,8 @@ def cut(text: str) -> list[str]:
 def train_scikit_learn(corpus: str, model: str) -> None:
     """Fit words and characters into a linear SVM."""
     labelled = read_corpus(corpus)
-    words = TfidfVectorizer(tokenizer=cut, token_pattern=None, sublinear_tf=True)
-    characters = TfidfVectorizer(analyzer="char", ngram_range=(1, 2), sublinear_tf=True)
+    words = TfidfVectorizer(tokenizer=cut, token_pattern=None, sublinear_tf=True, min_df=2)
+    characters = TfidfVectorizer(analyzer="char", ngram_range=(1, 2), sublinear_tf=True, min_df=2)
     features = FeatureUnion([("words", words), ("characters", characters)])
     joblib.dump(make_pipeline(features, LinearSVC(C=0.5)).fit(labelled.texts, labelled.topics), model)
 

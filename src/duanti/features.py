@@ -942,6 +942,28 @@ def _tally_texts(
         indptr[i + 1] = _tally(columns, n, n_columns, sorting, entries, indptr[i])
 
 
+@inlined
+def _tally_as_met(columns: Any, n: int, places: Any, entries: _Entries) -> int:
+    """Write how often each of ``n`` columns occurs, in the order of first sight: sums need no other, and it is there.
+
+    ``places`` (n_columns,) are all 0, before and after.
+    """
+    indices, counts = entries.indices, entries.values
+    filled = 0
+    for k in range(n):
+        column = columns[k]
+        place = places[column]
+        if place == 0:
+            indices[filled], counts[filled] = column, 1
+            filled += 1
+            places[column] = filled
+        else:
+            counts[place - 1] += 1
+    for k in range(filled):
+        places[indices[k]] = 0
+    return filled
+
+
 @kernel
 def _move_entries(entries: _Entries, begin: int, end: int, to: int) -> None:
     """Move entries to the left, without a copy beside them."""
@@ -1015,10 +1037,12 @@ def _score_block(
     scoring, scores = borrowed((scoring, scores))
     weights, rows = scoring
     analyzer, vocabulary, weighing = tools
+    places = np.zeros(len(weighing.idf), np.int32)
     for i in range(len(offsets) - 1):
         n = _hash_terms(values[offsets[i] : offsets[i + 1]], analyzer, work)
         n = _known_columns(n, vocabulary.slots, work)
-        n = _tally(work.columns, n, len(weighing.idf), work.sorting, entries, 0)
+        n = _tally_as_met(work.columns, n, places, entries)
+        of_text = scores[i]
         _weigh_row(entries.indices, entries.values, 0, n, weighing)
         for k in range(n):
             row, weight = first_term + entries.indices[k], entries.values[k]
@@ -1026,8 +1050,9 @@ def _score_block(
                 row = rows[row]
                 if row < 0:
                     continue
-            for topic in range(weights.shape[1]):
-                scores[i, topic] += weight * weights[row, topic]
+            of_term = weights[row]
+            for topic in range(len(of_term)):
+                of_text[topic] += weight * of_term[topic]
         known_terms[i] += n
 
 

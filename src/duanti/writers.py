@@ -98,7 +98,13 @@ class _DelimitedWriter:
 class _ParquetWriter:
     def __init__(self, file: IO[bytes], schema: pa.Schema) -> None:
         self._schema = schema
-        self._writer = pq.ParquetWriter(pa.PythonFile(file, mode="w"), schema, compression="zstd")
+        # Numbers hardly repeat, and names of documents do so in a row only: a dictionary of them takes time and room.
+        repeating = [
+            leaf for field in schema if field.name != "document" for leaf in _string_leaves(field.name, field.type)
+        ]
+        self._writer = pq.ParquetWriter(
+            pa.PythonFile(file, mode="w"), schema, compression="zstd", use_dictionary=repeating or False
+        )
         self._waiting: list[pa.RecordBatch] = []
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -175,6 +181,17 @@ def _characters(texts: pa.LargeStringArray) -> Any:
         return b""
     bounds = np.frombuffer(offsets, np.int64)[[texts.offset, texts.offset + len(texts)]]
     return memoryview(data)[bounds[0] : bounds[1]]
+
+
+def _string_leaves(name: str, kind: pa.DataType) -> Iterator[str]:
+    """The columns of Parquet that hold strings of a column of Arrow."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        yield from _string_leaves(f"{name}.list.element", kind.value_type)
+    elif pa.types.is_struct(kind):
+        for field in kind:
+            yield from _string_leaves(f"{name}.{field.name}", field.type)
+    elif pa.types.is_dictionary(kind) or kind in (pa.string(), pa.large_string(), pa.string_view()):
+        yield name
 
 
 def _is_flat(kind: pa.DataType) -> bool:
