@@ -54,17 +54,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         work = options.work or Path(temporary)
         contenders = train(Path(corpora), work)
-        sizes = {options.rows, options.peer_rows, options.peer_rows // 100, options.rows // 100, *options.sizes}
+        sizes = {n // part for n in (options.rows, options.peer_rows, *options.sizes) for part in (1, 100)}
         make_inputs(Path(corpora), work, sorted(sizes))
-        body = "\n\n".join(
-            [
-                compare(contenders, work, options.rows, options.peer_rows, options.repetitions),
-                grow(contenders["duanti"], work, [*options.sizes], options.repetitions),
-            ]
-        )
-    print(body)
+        body = compare(contenders, work, options.rows, options.peer_rows, options.repetitions)
+        print(body, flush=True)
+        growth = grow(contenders["duanti"], work, [*options.sizes], options.repetitions)
+    print(growth)
     packages = ("duanti", "jieba", "scikit-learn", "fasttext-numpy2", "pyarrow", "numpy")
-    write_section("File to file", body, "python benchmarks/batch.py", packages)
+    write_section("File to file", f"{body}\n\n{growth}", "python benchmarks/batch.py", packages)
     return 0
 
 

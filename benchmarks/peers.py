@@ -64,7 +64,11 @@ def load(model: str) -> Any:
 def train_fasttext(corpus: str, model: str) -> None:
     """Fit fastText on jieba's tokens, with word pairs."""
     labelled = read_corpus(corpus)
-    lines = (f"__label__{t} {' '.join(cut(text))}\n" for text, t in zip(labelled.texts, labelled.topics, strict=True))
+    # Topics by number, because a label must not hold a space.
+    topics = sorted(set(labelled.topics))
+    Path(f"{model}.topics").write_text("\n".join(topics), encoding="utf-8")
+    numbered = map(topics.index, labelled.topics)
+    lines = (f"__label__{n} {text}\n" for n, text in zip(numbered, segment(list(labelled.texts)), strict=True))
     Path(f"{model}.txt").write_text("".join(lines), encoding="utf-8")
     fasttext = importlib.import_module("fasttext")
     fitted = fasttext.train_supervised(f"{model}.txt", wordNgrams=2, epoch=10, lr=0.5, thread=1, verbose=0)
@@ -76,9 +80,28 @@ def label_fasttext(model: str, source: str, target: str) -> None:
     texts = read(source)
     chunks = np.array_split(texts.to_numpy(), joblib.cpu_count() * 4)
     lines = joblib.Parallel(n_jobs=-1)(joblib.delayed(segment)(list(chunk)) for chunk in chunks)
-    fitted = importlib.import_module("fasttext").load_model(model)
-    labels, scores = fitted.predict([line for part in lines for line in part])
-    write([label[0] for label in labels], [float(score[0]) for score in scores], target)
+    fitted = load_fasttext(model)
+    labels, scores = fitted.model.predict([line for part in lines for line in part])
+    topics = [fitted.topics[int(label[0].removeprefix("__label__"))] for label in labels]
+    write(topics, [float(score[0]) for score in scores], target)
+
+
+class FastText:
+    """A trained fastText, with topics as they were before they became labels."""
+
+    def __init__(self, model: str) -> None:
+        self.model = importlib.import_module("fasttext").load_model(model)
+        self.topics = Path(f"{model}.topics").read_text(encoding="utf-8").split("\n")
+
+    def label(self, texts: Any) -> list[str]:
+        """The topic of each text."""
+        labels, _ = self.model.predict(segment(list(texts)))
+        return [self.topics[int(label[0].removeprefix("__label__"))] for label in labels]
+
+
+def load_fasttext(model: str) -> FastText:
+    """Load what ``train_fasttext`` wrote."""
+    return FastText(model)
 
 
 def segment(texts: list[str]) -> list[str]:

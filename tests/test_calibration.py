@@ -8,8 +8,10 @@ from scipy.stats import binom
 from sklearn.metrics import f1_score
 
 from duanti import Corpus, TopicModel, evaluate, fit_topic_model
-from duanti.calibration import learn_weights, threshold_of_coverage, threshold_of_precision, tune_bias
+from duanti.calibration import fit_powers, learn_weights, threshold_of_coverage, threshold_of_precision, tune_bias
 from duanti.config import RunConfig
+from duanti.evaluation import expected_calibration_error
+from duanti.model import link
 
 
 def drawn(seed: int, n: int, n_topics: int = 6, sharpness: float = 2.0) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
@@ -46,6 +48,27 @@ def test_sets_hold_the_right_topic_as_often_as_promised(coverage: float) -> None
     assert binom.cdf(covered, len(later), coverage - 0.01) > 0.001
     assert covered / len(later) < coverage + 0.02
     assert threshold_of_coverage(p[:5], gold[:5], 0.99) == 0  # all topics: five rows cannot promise that
+
+
+def test_powers_make_the_highest_probability_right_as_often_as_it_says() -> None:
+    """Probabilities that are too sure of themselves where they are high, and too little where they are low."""
+
+    def bent(p: NDArray[np.float64]) -> NDArray[np.float64]:
+        raised: NDArray[np.float64] = p ** (0.5 + 2.5 * p.max(axis=1, keepdims=True))
+        return raised / raised.sum(axis=1, keepdims=True)
+
+    (p, gold), (q, later) = drawn(0, 10_000), drawn(1, 10_000)
+    powers = fit_powers(bent(p), gold)
+    said = bent(q)
+    mended = link(np.log(said), 1.0, powers)
+    before, after = (
+        expected_calibration_error(each.max(axis=1), each.argmax(axis=1) == later) for each in (said, mended)
+    )
+    assert before > 0.08
+    assert after < 0.02
+    np.testing.assert_allclose(mended.sum(axis=1), 1)
+    np.testing.assert_array_equal(np.argsort(mended, axis=1), np.argsort(said, axis=1))
+    assert fit_powers(p[:100], gold[:100]) == ()
 
 
 def test_weights_of_a_blend_prefer_the_member_that_knows() -> None:

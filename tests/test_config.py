@@ -170,6 +170,8 @@ def test_an_override_of_the_kind_drops_the_other_kinds_settings(recipe: Recipe) 
         "classifier.C": 10.0,
         "classifier.class_weight": None,
         "classifier.max_iter": 1000,
+        "classifier.min_df": 1,
+        "classifier.length_weights": None,
     }
     assert recipe(content, "classifier.kind=linear_svc").flat()["classifier.C"] == 5.0
 

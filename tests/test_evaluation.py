@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
 from duanti import Corpus, TopicModel, evaluate
-from duanti.evaluation import compare, expected_calibration_error
+from duanti.evaluation import boundary_errors, compare, expected_calibration_error
 from duanti.model import NO_TOPIC, Prediction
 
 
@@ -85,3 +85,21 @@ def test_the_report_is_plain_data(small_model: TopicModel, small_corpus: Corpus)
     assert report["rows"] == len(small_corpus)
     assert set(report["topics"]) == set(small_corpus.topics)
     assert {"accuracy", "macro_f1", "rows", "topics"} <= set(report)
+
+
+def test_boundary_errors_are_those_counted_by_hand() -> None:
+    gold = np.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2])
+    groups = np.array([0] * 8 + [1] * 2)
+    assert boundary_errors(gold, gold, groups) == {"boundary_error": 0.0, "window_difference": 0.0}
+    # Three gold segments of ten paragraphs: a window of two. Its ends, 0-2 to 5-7, straddle the boundary behind 3 in
+    # two of six places; the other side has none there, one behind 0, and one behind 6.
+    other = np.array([1, 0, 0, 0, 0, 0, 0, 1, 2, 2])
+    straddled_by_gold, by_other = {2, 3}, {0, 5}
+    expected = len(straddled_by_gold ^ by_other) / 6
+    assert boundary_errors(gold, other, groups)["boundary_error"] == pytest.approx(expected)
+    # Two boundaries in one window, where gold has one, are an error of the second kind only.
+    twice = np.array([0, 0, 0, 2, 1, 1, 1, 1, 2, 2])
+    found = boundary_errors(gold, twice, groups)
+    assert found["window_difference"] > found["boundary_error"]  # type: ignore[operator]
+    alone = np.arange(10)
+    assert boundary_errors(gold, gold, alone) == {"boundary_error": None, "window_difference": None}

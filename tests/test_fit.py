@@ -154,7 +154,7 @@ def test_the_test_corpus_may_be_a_file(project: Path, fit: Fit) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["small.yaml", "classifier.c=1"], 2, "unknown key classifier.c. Known here: kind, C, class_weight."),
+        (["small.yaml", "classifier.c=1"], 2, "unknown key classifier.c. Known here: kind, C, class_weight, min_df"),
         (["small.yaml", "feature.words=null"], 2, "unknown key feature. Did you mean features?"),
         (["nowhere.yaml"], 2, "no such recipe"),
         (["small.yaml", "data.train=nowhere.jsonl"], 1, "nowhere.jsonl: no such file"),

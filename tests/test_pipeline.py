@@ -1,19 +1,24 @@
 """Training: freezing, calibrating, and the same result whatever the machine's cores."""
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy import sparse
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier
 from sklearn.metrics import log_loss
 from sklearn.naive_bayes import ComplementNB, MultinomialNB
 from sklearn.svm import LinearSVC
 
-from duanti import Corpus, DataError, TermVectorizer, fit_topic_model, pipeline
+from duanti import Corpus, DataError, TermVectorizer, TopicModel, fit_topic_model, pipeline, read_corpus
 from duanti.calibration import fit_temperature
-from duanti.classifiers import NaiveBayesSVM, freeze
+from duanti.classifiers import NaiveBayesSVM, freeze, make_classifier
 from duanti.config import RunConfig
+from duanti.low_rank import LowRankClassifier
+from duanti.paragraphs import matter
 
 CLASSIFIERS = [
     LinearSVC(random_state=0),
@@ -25,6 +30,7 @@ CLASSIFIERS = [
     SGDClassifier(random_state=0),
     SGDClassifier(loss="log_loss", random_state=0),
     NaiveBayesSVM(random_state=0),
+    LowRankClassifier(epochs=50, rate=0.5, dropout=0.2, random_state=0),
 ]
 
 
@@ -68,7 +74,7 @@ def test_the_temperature_is_the_most_likely_one() -> None:
         assert loss < log_loss(gold, softmax(scores / (temperature * other), axis=1))
 
 
-KINDS = ["linear_svc", "logistic_regression", "complement_nb", "multinomial_nb", "ridge", "sgd", "nb_svm"]
+KINDS = ["linear_svc", "logistic_regression", "complement_nb", "multinomial_nb", "ridge", "sgd", "nb_svm", "low_rank"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -105,6 +111,97 @@ def test_a_blend_is_the_weighted_sum_of_its_members_brought_to_one_spread(small_
     assert model.weights.shape == members[0].weights.shape
 
 
+def test_a_shared_scale_is_the_root_mean_square_of_the_ratios(small_corpus: Corpus) -> None:
+    X, y = TermVectorizer().fit_transform(small_corpus.texts), np.array(small_corpus.topics)
+    plain, shared = NaiveBayesSVM(random_state=0).fit(X, y), NaiveBayesSVM(shared=True, random_state=0).fit(X, y)
+    scale = np.sqrt(np.mean(plain._ratios(X, y) ** 2, axis=0))
+    svm = LinearSVC(random_state=0, max_iter=10_000).fit(X.multiply(scale).tocsr(), y)
+    np.testing.assert_allclose(shared.decision_function(X), svm.decision_function(X.multiply(scale).tocsr()), atol=1e-3)
+
+
+def test_a_low_rank_classifier_takes_the_steps_written_out() -> None:
+    random = np.random.default_rng(0)
+    dense, y = random.random((6, 5)) * (random.random((6, 5)) < 0.6), np.array([*"abcabc"])
+    fitted = LowRankClassifier(rank=3, epochs=1, rate=0.3, dropout=0.0, random_state=7)
+    fitted.fit(sparse.csr_matrix(dense), y)
+    embedding, output, bias = np.random.default_rng(7).uniform(-1 / 3, 1 / 3, (5, 3)), np.zeros((3, 3)), np.zeros(3)
+    order = np.arange(6)
+    np.random.RandomState(7).shuffle(order)
+    for step, text in enumerate(order):
+        x, rate = dense[text], 0.3 * (1 - step / 6)
+        hidden = x @ embedding
+        error = (np.array([*"abc"]) == y[text]) - softmax(hidden @ output + bias)
+        back = output @ error
+        output += rate * np.outer(hidden, error)
+        bias += rate * error
+        embedding += rate * np.outer(x, back)
+    np.testing.assert_allclose(fitted.coef_, (embedding @ output).T, atol=1e-5)
+    np.testing.assert_allclose(fitted.intercept_, bias, atol=1e-5)
+
+
+def test_terms_may_count_by_their_length_and_rare_ones_not_at_all(small_corpus: Corpus) -> None:
+    settings = {"min_df": 2, "length_weights": {"characters": [1.0, 0.5]}}
+    model = fit_topic_model(config_of(classifier={"kind": "linear_svc", **settings}), small_corpus)
+    vectorizer = pipeline.make_vectorizer(config_of())
+    X = vectorizer.fit_transform(small_corpus.texts)
+    words, characters = vectorizer.spaces_
+    factors = np.concatenate([np.ones(len(words)), np.where(characters.lengths == 1, 1.0, 0.5)])
+    frequent = np.concatenate([words.document_frequency, characters.document_frequency]) >= 2
+    svm = LinearSVC(random_state=0, max_iter=10_000).fit(X.multiply(factors * frequent).tocsr(), small_corpus.topics)
+    expected = svm.decision_function(X.multiply(factors * frequent).tocsr())
+    expected -= expected.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(model.scores(small_corpus.texts), expected, atol=1e-3)
+    assert not model.weights[~frequent].any()
+
+
+def test_damping_divides_a_topics_scores_by_its_rows(small_corpus: Corpus) -> None:
+    rows = [row for row, topic in enumerate(small_corpus.topics) if topic != "教育" or row % 2]
+    corpus = small_corpus.select(rows)
+    plain, damped = (
+        fit_topic_model(config_of(classifier={"kind": "ridge", "damping": damping}), corpus) for damping in (0.0, 0.5)
+    )
+    count = np.array([max(corpus.topic_counts[topic], 5) for topic in plain.topics]) ** 0.5
+    expected = plain.scores(corpus.texts) / count
+    expected -= expected.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(damped.scores(corpus.texts), expected, atol=1e-5)
+
+
+def test_a_bundle_may_keep_only_the_largest_weights(small_corpus: Corpus, tmp_path: Any) -> None:
+    whole = fit_topic_model(config_of(), small_corpus)
+    part = fit_topic_model(config_of(bundle={"keep_weights": 0.3}), small_corpus)
+    assert part.weight_rows is not None
+    assert len(part.weights) == round(0.3 * whole.n_terms)
+    size = np.abs(whole.weights).max(axis=1)
+    kept = part.weight_rows >= 0
+    assert size[kept].min() >= size[~kept].max()
+    np.testing.assert_array_equal(part.weights_of(np.flatnonzero(kept)), whole.weights[kept])
+    assert not part.weights_of(np.flatnonzero(~kept)).any()
+    # The terms without weights still count for the norm of a text: the scores are those of weights set to nothing.
+    thinned = dataclasses.replace(whole, weights=np.where(kept[:, None], whole.weights, 0).astype(np.float32))
+    np.testing.assert_array_equal(part.scores(small_corpus.texts), thinned.scores(small_corpus.texts))
+    part.save(tmp_path / "part")
+    again = TopicModel.load(tmp_path / "part")
+    np.testing.assert_array_equal(again.scores(small_corpus.texts), part.scores(small_corpus.texts))
+    assert again.top_terms(3) == part.top_terms(3)
+
+
+@pytest.mark.slow
+def test_a_frozen_blend_agrees_with_its_scikit_learn_members_on_every_text_of_a_corpus() -> None:
+    corpus = read_corpus(Path(__file__).parent.parent / "data" / "starter" / "test.jsonl")
+    kinds: list[dict[str, Any]] = [{"kind": "linear_svc"}, {"kind": "complement_nb"}, {"kind": "logistic_regression"}]
+    blend = {"kind": "blend", "members": kinds, "weights": [1.0, 0.5, 0.25]}
+    model = fit_topic_model(config_of(classifier=blend), corpus)
+    X = pipeline.make_vectorizer(config_of()).fit_transform([matter(text) for text in corpus.texts])
+    members = pipeline.members_of(config_of(classifier=blend).classifier)
+    fitted = [make_classifier(member, 0).fit(X, corpus.topics) for member in members]
+    scores = [fitted[0].decision_function(X), fitted[1].predict_joint_log_proba(X), fitted[2].decision_function(X)]
+    centred = np.stack([each - each.mean(axis=1, keepdims=True) for each in scores])
+    flat = centred.reshape(3, -1).T
+    ours = model.scores(corpus.texts).ravel()
+    scales, *_ = np.linalg.lstsq(flat, ours, rcond=None)
+    np.testing.assert_allclose(flat @ scales, ours, atol=5e-6)
+
+
 def test_the_number_of_processes_changes_nothing(small_corpus: Corpus) -> None:
     one = fit_topic_model(config_of(), small_corpus)
     two = fit_topic_model(config_of(n_jobs=2), small_corpus)
@@ -119,12 +216,12 @@ def test_paragraphs_of_a_document_are_never_on_both_sides(
     """Every fit of a fold is watched: the documents it learns from and those it is asked about have none in common."""
     original, seen = pipeline._fit_split, []
 
-    def watched(vectorizer: Any, classifier: Any, counts: Any, y: Any, split: pipeline.Split) -> Any:
+    def watched(learner: Any, counts: Any, y: Any, split: pipeline.Split) -> Any:
         groups = np.asarray(small_corpus.groups)
         if split.held_out is not None:
             assert sorted([*split.training, *split.held_out]) == list(range(len(y)))
             seen.append(set(groups[split.training]) & set(groups[split.held_out]))
-        return original(vectorizer, classifier, counts, y, split)
+        return original(learner, counts, y, split)
 
     monkeypatch.setattr(pipeline, "_fit_split", watched)
     monkeypatch.setattr(pipeline, "Parallel", lambda **_: lambda calls: [f(*a, **k) for f, a, k in calls])

@@ -44,12 +44,18 @@ def fit(recipe: Path, overrides: list[str]) -> None:
             begin = time.monotonic()
             model = fit_topic_model(config, training, progress=status.update)
             seconds = time.monotonic() - begin
-            report = test_model(config, model, test, status.update) if test else None
+            report = measure(config, model, test, status.update) if test else None
+            alone = measure(config, model, test, status.update, context=False) if test and model.context else None
             if test and report:
                 shared = leakage(training, test, n_jobs=config.n_jobs).as_metrics()
                 run.log_metrics(shared)
                 tested_on = {"corpus": test.name, "digest": test.digest}
-                model = model.with_provenance(metrics={**report.headline(), **shared, **tested_on})
+                figures = {
+                    **report.headline(),
+                    **({f"alone.{k}": v for k, v in alone.headline().items()} if alone else {}),
+                }
+                run.log_metrics(figures)
+                model = model.with_provenance(metrics={**figures, **shared, **tested_on})
             folder = Path(config.output) / config.name
             status.update(f"writing {folder}")
             model.save(folder)
@@ -59,15 +65,17 @@ def fit(recipe: Path, overrides: list[str]) -> None:
                 record(run, report, test)
             registered = run.register_bundle(folder, config.name)
     if report:
-        print_report(report, to_stderr=True)
+        print_report(report, alone, to_stderr=True)
     print(f"{folder}  run {run.id or '-'}  {registered}")
 
 
-def test_model(config: RunConfig, model: TopicModel, test: Corpus, progress: Callable[[str], object]) -> Report:
+def measure(
+    config: RunConfig, model: TopicModel, test: Corpus, progress: Callable[[str], object], *, context: bool = True
+) -> Report:
     """Evaluate on the test corpus, as the recipe says."""
     progress(f"evaluating on {len(test):,} texts")
-    settings = config.evaluation
-    return evaluate(model, test, resamples=settings.resamples, confidence=settings.confidence, seed=config.seed)
+    settings = config.evaluation.model_dump()
+    return evaluate(model, test, context=context, **settings, seed=config.seed)
 
 
 def record(run: Run, report: Report, test: Corpus) -> None:
@@ -81,7 +89,7 @@ def record(run: Run, report: Report, test: Corpus) -> None:
 def describe_cost(model: TopicModel, folder: Path, seconds: float) -> dict[str, float]:
     """What a model costs: seconds to train, terms, bytes on disk."""
     n_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    return {"training_seconds": seconds, "terms": len(model.weights), "bundle_bytes": n_bytes}
+    return {"training_seconds": seconds, "terms": model.n_terms, "bundle_bytes": n_bytes}
 
 
 if __name__ == "__main__":

@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from duanti.classifiers import make_classifier
 from duanti.config import RunConfig
 from duanti.corpus import Corpus, Scan
 from duanti.duplicates import THRESHOLD, Groups, Matches, group_texts, match_texts
 from duanti.oddities import ODDITIES, find_oddities
 from duanti.paragraphs import matter
-from duanti.pipeline import Split, held_out_scores, make_vectorizer, members_of, splits_of
+from duanti.pipeline import Learner, Split, held_out_scores, make_vectorizer, members_of, splits_of
 from duanti.segmentation import available_cores
 
 #: Every kind of finding, in the order they are told, and what it means.
@@ -318,8 +317,8 @@ class _Jury:
 
     def scores(self, splits: Sequence[Split]) -> tuple[NDArray[np.float64], float]:
         """``held_out_scores`` of these splits of the rows, those of the first corpus first."""
-        classifier = make_classifier(members_of(self.config.classifier)[0], self.config.seed)
-        return held_out_scores(self.vectorizer, classifier, self.counts, self.y, splits, self.n_jobs)
+        learner = Learner(self.vectorizer, members_of(self.config.classifier), self.config.seed)
+        return held_out_scores(learner, self.counts, self.y, splits, self.n_jobs)
 
     def hits(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which rows were given their topic; none that nobody scored."""

@@ -4,6 +4,7 @@
       manifest.json    format, versions, topics, options, provenance, metrics, and the SHA-256 of every other file
       terms.parquet    one row per known term, in column order: kind, term, idf, document_frequency, hash
       weights.npy      float32, terms x topics
+      weight_rows.npy  int32, terms: the row of each in weights.npy, where not all terms have one
       bias.npy         float64, topics
       lexicon/*.npy    the compiled dictionary and the table of forms
       context/*.npy    the network that decides in the context of documents, where there is one

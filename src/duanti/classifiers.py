@@ -20,11 +20,16 @@ from duanti.config import (
     ComplementNBConfig,
     LinearSVCConfig,
     LogisticRegressionConfig,
+    LowRankConfig,
     MemberConfig,
     MultinomialNBConfig,
     NaiveBayesSVMConfig,
     RidgeConfig,
 )
+from duanti.low_rank import LowRankClassifier
+
+# A topic of fewer rows is damped as if it had so many.
+_LEAST_ROWS = 5
 
 
 def make_classifier(config: MemberConfig, seed: int) -> Any:
@@ -32,7 +37,13 @@ def make_classifier(config: MemberConfig, seed: int) -> Any:
     if isinstance(config, LinearSVCConfig):
         return LinearSVC(C=config.C, class_weight=config.class_weight, random_state=seed, max_iter=10_000)
     if isinstance(config, NaiveBayesSVMConfig):
-        return NaiveBayesSVM(C=config.C, alpha=config.alpha, class_weight=config.class_weight, random_state=seed)
+        return NaiveBayesSVM(
+            C=config.C, alpha=config.alpha, shared=config.shared, class_weight=config.class_weight, random_state=seed
+        )
+    if isinstance(config, LowRankConfig):
+        return LowRankClassifier(
+            rank=config.rank, epochs=config.epochs, rate=config.rate, dropout=config.dropout, random_state=seed
+        )
     if isinstance(config, LogisticRegressionConfig):
         return LogisticRegression(
             C=config.C, class_weight=config.class_weight, max_iter=config.max_iter, random_state=seed
@@ -42,9 +53,7 @@ def make_classifier(config: MemberConfig, seed: int) -> Any:
     if isinstance(config, MultinomialNBConfig):
         return MultinomialNB(alpha=config.alpha, fit_prior=config.fit_prior)
     if isinstance(config, RidgeConfig):
-        return RidgeClassifier(
-            alpha=config.alpha, class_weight=config.class_weight, solver="sparse_cg", random_state=seed
-        )
+        return RidgeClassifier(alpha=config.alpha, class_weight=config.class_weight, solver="sparse_cg")
     return SGDClassifier(
         loss=config.loss,
         alpha=config.alpha,
@@ -55,13 +64,34 @@ def make_classifier(config: MemberConfig, seed: int) -> Any:
     )
 
 
+def fit_frozen(
+    config: MemberConfig, seed: int, X: sparse.csr_matrix, y: NDArray[np.object_], factors: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Fit a classifier on ``X * factors`` and fold the factors into what is left of it.
+
+    ``factors`` (n_terms,) say how much each term counts; one of 0 is not seen, and its weights are 0.
+    """
+    seen = np.flatnonzero(factors)
+    if len(seen) == X.shape[1] and (factors == 1).all():
+        weights, bias = freeze(make_classifier(config, seed).fit(X, y))
+    else:
+        scaled = (X[:, seen] @ sparse.diags(factors[seen].astype(X.dtype))).tocsr()
+        part, bias = freeze(make_classifier(config, seed).fit(scaled, y))
+        weights = np.zeros((X.shape[1], part.shape[1]), np.float32)
+        weights[seen] = part * factors[seen, None]
+    if isinstance(config, RidgeConfig) and config.damping:
+        rows = np.maximum(np.unique(y, return_counts=True)[1], _LEAST_ROWS) ** config.damping
+        weights, bias = _centred(weights / rows.astype(np.float32), bias / rows)
+    return weights, bias
+
+
 class NaiveBayesSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A linear SVM of each topic against the rest, over terms scaled by their log-count ratio for that topic.
 
     ``r = ln((alpha + p) / |alpha + p|) - ln((alpha + q) / |alpha + q|)``, p and q the sums of the terms' weights in
     texts of the topic and in all others; the SVM sees ``x * r``. As ``(x * r) @ w == x @ (r * w)``, the ratios are
-    folded into ``coef_``. Wang and Manning 2012, "Baselines and Bigrams: Simple, Good Sentiment and Topic
-    Classification".
+    folded into ``coef_``. ``shared``: one scale for all topics, the root mean square of a term's ratios.
+    Wang and Manning 2012, "Baselines and Bigrams: Simple, Good Sentiment and Topic Classification".
 
     Attributes
     ----------
@@ -70,10 +100,17 @@ class NaiveBayesSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     def __init__(
-        self, *, C: float = 1.0, alpha: float = 1.0, class_weight: str | None = None, random_state: int | None = None
+        self,
+        *,
+        C: float = 1.0,
+        alpha: float = 1.0,
+        shared: bool = False,
+        class_weight: str | None = None,
+        random_state: int | None = None,
     ) -> None:
         self.C = C
         self.alpha = alpha
+        self.shared = shared
         self.class_weight = class_weight
         self.random_state = random_state
 
@@ -81,20 +118,29 @@ class NaiveBayesSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Fit one SVM for each topic. Returns self."""
         y = np.asarray(y)
         self.classes_ = np.unique(y)
-        self.coef_ = np.empty((len(self.classes_), X.shape[1]), np.float32)
+        ratios = self._ratios(X, y)
+        if self.shared:
+            ratios[:] = np.sqrt(np.mean(ratios**2, axis=0))
+        self.coef_ = np.empty(ratios.shape, np.float32)
         self.intercept_ = np.empty(len(self.classes_))
-        total = np.asarray(X.sum(axis=0)).ravel()
         scaled = X.copy()
         for number, topic in enumerate(self.classes_):
-            inside = np.asarray(X[y == topic].sum(axis=0)).ravel() + self.alpha
-            outside = total - inside + 2 * self.alpha
-            ratio = np.log(inside / inside.sum()) - np.log(outside / outside.sum())
-            scaled.data = X.data * ratio[X.indices]
+            scaled.data = X.data * ratios[number, X.indices]
             svm = LinearSVC(
                 C=self.C, class_weight=self.class_weight, random_state=self.random_state, max_iter=10_000
             ).fit(scaled, y == topic)
-            self.coef_[number], self.intercept_[number] = svm.coef_[0] * ratio, svm.intercept_[0]
+            self.coef_[number], self.intercept_[number] = svm.coef_[0] * ratios[number], svm.intercept_[0]
         return self
+
+    def _ratios(self, X: sparse.csr_matrix, y: NDArray[np.object_]) -> NDArray[np.float32]:
+        """The log-count ratio of each term for each topic, (n_topics, n_terms)."""
+        total = np.asarray(X.sum(axis=0)).ravel()
+        ratios = np.empty((len(self.classes_), X.shape[1]), np.float32)
+        for number, topic in enumerate(self.classes_):
+            inside = np.asarray(X[y == topic].sum(axis=0)).ravel() + self.alpha
+            outside = total - inside + 2 * self.alpha
+            ratios[number] = np.log(inside / inside.sum()) - np.log(outside / outside.sum())
+        return ratios
 
     def decision_function(self, X: sparse.csr_matrix) -> NDArray[np.float64]:
         """Return the scores, (n_texts, n_topics)."""
@@ -106,13 +152,12 @@ class NaiveBayesSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return topics
 
 
-def freeze(classifier: Any, *, centred: bool = True) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def freeze(classifier: Any) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Reduce a fitted linear classifier to ``weights`` (n_terms, n_topics) and ``bias`` (n_topics,).
 
     ``X @ weights + bias`` ranks the topics as the classifier does, and its softmax is the classifier's where
     that has one. Two topics get a column each, half the decision value with either sign. Each row is centred
-    over the topics, which softmax and argmax do not see: float32 would cost naive Bayes 1e-5 otherwise. A sigmoid
-    does see it: for that, ``centred`` must be false.
+    over the topics, which softmax and argmax do not see: float32 would cost naive Bayes 1e-5 otherwise.
     """
     if isinstance(classifier, ComplementNB | MultinomialNB):
         coefficients = classifier.feature_log_prob_.T
@@ -125,7 +170,9 @@ def freeze(classifier: Any, *, centred: bool = True) -> tuple[NDArray[np.float32
         if coefficients.shape[1] == 1:
             coefficients = np.hstack([-coefficients, coefficients]) / 2
             intercept = np.concatenate([-intercept, intercept]) / 2
-    if centred:
-        coefficients = coefficients - coefficients.mean(axis=1, keepdims=True)
-        intercept = intercept - intercept.mean()
-    return coefficients.astype(np.float32), np.asarray(intercept, dtype=np.float64)
+    return _centred(coefficients, intercept)
+
+
+def _centred(coefficients: Any, intercept: Any) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    weights = (coefficients - coefficients.mean(axis=1, keepdims=True)).astype(np.float32)
+    return weights, np.asarray(intercept - intercept.mean(), dtype=np.float64)

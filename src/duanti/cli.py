@@ -10,6 +10,7 @@ import argparse
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -74,8 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(verbs)
     _add_evaluate(verbs)
     _add_inspect(verbs)
+    _add_explain(verbs)
     _add_check(verbs)
     _add_drift(verbs)
+    _add_serve(verbs)
+    _add_new(verbs)
     return parser
 
 
@@ -106,6 +110,11 @@ def _add_predict(verbs: Any) -> None:
     verb.add_argument("--keep", action="append", default=[], metavar="NAME", help="column to hand on; may be repeated")
     verb.add_argument("--top", type=_positive, default=3, metavar="K", help="topics to tell per row (default: 3)")
     _add_no_context(verb)
+    verb.add_argument(
+        "--summary",
+        action="store_true",
+        help="one more row for each document, kind 'document': its main topic, shares of topics, segments",
+    )
     verb.add_argument(
         "--strict", action="store_true", help="stop at the first row that cannot be used, with exit code 1"
     )
@@ -198,6 +207,26 @@ def _add_inspect(verbs: Any) -> None:
     verb.set_defaults(run=_inspect)
 
 
+def _add_explain(verbs: Any) -> None:
+    verb = verbs.add_parser(
+        "explain",
+        help="show which terms decided a topic",
+        description="Show for every paragraph, or every row of a table, which terms speak for its topic and which "
+        "against it. Contributions are exact: with the bias they add up to the score.",
+    )
+    verb.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or models:/NAME@ALIAS")
+    verb.add_argument(
+        "inputs", metavar="INPUT", nargs="*", default=["-"], help="files or folders; - is stdin (default)"
+    )
+    verb.add_argument("-o", "--output", metavar="PAGE", help="write a page of the whole documents, as one HTML file")
+    verb.add_argument("--json", action="store_true", help="print a JSON line per document with all contributions")
+    verb.add_argument("--top", type=_positive, default=3, metavar="K", help="topics to explain per row (default: 3)")
+    verb.add_argument("--terms", type=_positive, default=8, metavar="N", help="terms to show for and against (8)")
+    _add_no_context(verb)
+    _add_reading(verb)
+    verb.set_defaults(run=_explain)
+
+
 def _add_check(verbs: Any) -> None:
     verb = verbs.add_parser(
         "check",
@@ -224,6 +253,34 @@ def _add_check(verbs: Any) -> None:
     verb.add_argument("--encoding", metavar="NAME", help="of the corpora (default: UTF-8, or GB18030 if they are that)")
     verb.add_argument("--jobs", type=_positive, metavar="N", help="processes (default: all cores)")
     verb.set_defaults(run=_check)
+
+
+def _add_serve(verbs: Any) -> None:
+    verb = verbs.add_parser(
+        "serve",
+        help="open a page to try a model on, and an API",
+        description="Answer on this machine: a page to paste an article into and see its topics, POST /api/predict, "
+        "/healthz and /openapi.json. Ctrl-C or SIGTERM stops it; requests under way are finished first.",
+    )
+    verb.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or models:/NAME@ALIAS")
+    verb.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
+    )
+    verb.add_argument("--port", type=int, default=8000, metavar="N", help="default: 8000; 0 takes one that is free")
+    verb.add_argument(
+        "--max-bytes", type=_positive, default=2_000_000, metavar="N", help="largest request (default: 2 million)"
+    )
+    verb.set_defaults(run=_serve)
+
+
+def _add_new(verbs: Any) -> None:
+    verb = verbs.add_parser(
+        "new",
+        help="begin a project of your own",
+        description="Make a folder with recipes, the training programs, the starter corpus and a README.",
+    )
+    verb.add_argument("folder", metavar="DIR", help="a folder that is new or empty")
+    verb.set_defaults(run=_new)
 
 
 def _positive(text: str) -> int:
@@ -266,7 +323,7 @@ def _predict(options: argparse.Namespace) -> None:
     sources = find_sources(options.inputs, options.input_format)
     kind = _output_format(options, sources)
     reading = _reading(options, _kept(options, sources), raw_json=kind == "jsonl")
-    predicting = PredictOptions(options.unit, options.top, options.jobs, options.context)
+    predicting = PredictOptions(options.unit, options.top, options.jobs, options.context, options.summary)
     if kind == "table" or options.output is None or _is_stream(options.output):
         account = _predict_to_stream(options, sources, kind, reading, predicting)
     else:
@@ -353,7 +410,7 @@ def _predict_to_disk(
         is_folder=_is_folder(options, sources),
         kind=kind,
         bundle=bundle_digest(folder),
-        columns=row_schema(model),
+        columns=row_schema(model, summary=options.summary),
         reading=reading,
         options=predicting,
         strict=options.strict,
@@ -397,7 +454,7 @@ def _predict_to_stream(
     if kind == "table":
         _print_labelled(labelled)
     else:
-        schema = output_schema(row_schema(model), sources, reading)
+        schema = output_schema(row_schema(model, summary=options.summary), sources, reading)
         with ExitStack() as stack:
             file = stack.enter_context(open(options.output, "wb")) if options.output else sys.stdout.buffer  # noqa: PTH123
             writer = stack.enter_context(writing(kind, file, schema))
@@ -490,7 +547,7 @@ def _inspect(options: argparse.Namespace) -> None:
         facts = {
             **model.provenance,
             "topics": list(model.topics),
-            "terms": len(model.weights),
+            "terms": model.n_terms,
             "top_terms": top_terms,
         }
         print(json.dumps(facts, ensure_ascii=False))
@@ -502,15 +559,67 @@ def _inspect(options: argparse.Namespace) -> None:
     _show(table)
 
 
-def _check(options: argparse.Namespace) -> None:
+def _explain(options: argparse.Namespace) -> None:
+    from duanti.jobs import Account, stream_job
+    from duanti.overview import view_labelled
+    from duanti.predict import PredictOptions
+    from duanti.readers import find_sources
+    from duanti.terminal import draw_overview
+
+    if options.output:
+        _require("jinja2", "duanti explain -o needs Jinja2", "serve")
+    model, sources = load_model(options.bundle), find_sources(options.inputs, options.input_format)
+    predicting = PredictOptions(options.unit, options.top, options.jobs, options.context)
+    labelled = stream_job(model, sources, _reading(options), predicting, Account(), _tell_reject)
+    overviews = view_labelled(model, labelled)
+    if options.output:
+        from duanti.pages import explanation_page
+
+        told = [overview.as_dict() for overview in overviews]
+        name = str(model.provenance.get("name", ""))
+        _write_whole(Path(options.output), [explanation_page(told, model.topics, name)])
+        return
+    for overview in overviews:
+        if options.json:
+            print(json.dumps(overview.as_dict(), ensure_ascii=False))
+        else:
+            _show(draw_overview(overview, options.terms))
+
+
+def _serve(options: argparse.Namespace) -> None:
+    for package, name in (("fastapi", "FastAPI"), ("uvicorn", "uvicorn"), ("jinja2", "Jinja2")):
+        _require(package, f"duanti serve needs {name}", "serve")
+    from duanti.server import serve
+
+    model = load_model(options.bundle)
+    told = f"model {model.provenance.get('name', '')}, {len(model.topics)} topics; Ctrl-C stops it"
+
+    def announce(address: str) -> None:
+        print(f"duanti: {address}  {told}", file=sys.stderr, flush=True)
+
+    serve(model, options.host, options.port, options.max_bytes, announce)
+
+
+def _new(options: argparse.Namespace) -> None:
+    from duanti.scaffold import new_project
+
+    folder = new_project(options.folder)
+    print(f"{folder}: ready. Next: cd {shlex.quote(str(folder))} && python train/fit.py configs/starter.yaml")
+
+
+def _require(package: str, need: str, extra: str) -> None:
     from importlib.util import find_spec
 
+    if find_spec(package) is None:
+        raise UsageError(f"{need}. Install duanti[{extra}].")
+
+
+def _check(options: argparse.Namespace) -> None:
     from rich.console import Console
 
     from duanti.corpus import Scan, scan_corpus
 
-    if find_spec("sklearn") is None:
-        raise UsageError("duanti check needs scikit-learn. Install duanti[train].")
+    _require("sklearn", "duanti check needs scikit-learn", "train")
     inputs = [Path(path) for path in (options.labelled, options.against) if path]
     if options.output and Path(options.output).resolve() in [path.resolve() for path in inputs]:
         raise UsageError(f"-o {options.output}: that is what is to be checked. Name another file.")
@@ -537,11 +646,16 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _write_lines(path: Path, objects: Iterable[dict[str, Any]]) -> None:
-    """Write objects as JSON lines; a file whole or not at all."""
+    """Write objects as JSON lines."""
+    _write_whole(path, (json.dumps(each, ensure_ascii=False) + "\n" for each in objects))
+
+
+def _write_whole(path: Path, pieces: Iterable[str]) -> None:
+    """Write a file whole or not at all."""
     beside = path if _is_stream(str(path)) else path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(each, ensure_ascii=False) + "\n" for each in objects)
+            file.writelines(pieces)
         if beside != path:
             beside.replace(path)
     except OSError as error:
@@ -612,7 +726,7 @@ def _print_provenance(model: TopicModel) -> None:
     recipe = model.provenance.get("recipe", {})
     facts.add_row(
         "model",
-        f"{model.provenance.get('name', '')}, {len(model.topics)} topics, {len(model.weights):,} terms",
+        f"{model.provenance.get('name', '')}, {len(model.topics)} topics, {model.n_terms:,} terms",
     )
     facts.add_row("classifier", "  ".join(f"{key}={value}" for key, value in recipe.get("classifier", {}).items()))
     facts.add_row("features", "  ".join(f"{key}={value}" for key, value in recipe.get("features", {}).items()))
@@ -625,24 +739,34 @@ def _print_provenance(model: TopicModel) -> None:
     _show(facts)
 
 
-def print_report(report: Report, *, to_stderr: bool = False) -> None:
-    """Print the figures of an evaluation as tables for a terminal."""
-    low, high = report.accuracy_interval
-    macro_low, macro_high = report.macro_f1_interval
-    summary = _table("rows", "accuracy", "macro-F1", "calibration error", "without topic")
-    summary.add_row(
-        f"{report.rows:,}",
-        f"{report.accuracy:.4f} [{low:.4f}, {high:.4f}]",
-        f"{report.macro_f1:.4f} [{macro_low:.4f}, {macro_high:.4f}]",
-        f"{report.expected_calibration_error:.4f}",
-        f"{report.without_topic:,}",
-    )
-    topics = _table("topic", "precision", "recall", "F1", "rows")
-    for topic, figures in report.topics.items():
-        shares = (figures.precision, figures.recall, figures.f1)
-        topics.add_row(topic, *(f"{share:.3f}" for share in shares), f"{figures.rows:,}")
+def print_report(report: Report, alone: Report | None = None, *, to_stderr: bool = False) -> None:
+    """Print the figures of an evaluation as tables for a terminal; ``alone`` are those without context."""
+    views = {"in context": report, "alone": alone} if alone else {"": report}
+    summary = _table("rows", "", "accuracy", "macro-F1", "calibration error", "Pk", "WindowDiff", "without topic")
+    for view, figures in views.items():
+        boundaries = (figures.boundary_error, figures.window_difference)
+        summary.add_row(
+            f"{figures.rows:,}",
+            view,
+            _with_interval(figures.accuracy, figures.accuracy_interval),
+            _with_interval(figures.macro_f1, figures.macro_f1_interval),
+            f"{figures.expected_calibration_error:.4f}",
+            *("" if error is None else f"{error:.3f}" for error in boundaries),
+            f"{figures.without_topic:,}",
+        )
     _show(summary, to_stderr=to_stderr)
+    topics = _table("topic", "precision", "recall", "F1", *(["F1 alone"] if alone else []), "rows")
+    for topic, of_topic in report.topics.items():
+        shares = [of_topic.precision, of_topic.recall, of_topic.f1]
+        if alone:
+            shares.append(alone.topics[topic].f1 if topic in alone.topics else 0.0)
+        topics.add_row(topic, *(f"{share:.3f}" for share in shares), f"{of_topic.rows:,}")
     _show(topics, to_stderr=to_stderr)
+
+
+def _with_interval(share: float, interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{share:.4f} [{low:.4f}, {high:.4f}]"
 
 
 def _print_labelled(labelled: Iterable[Labelled]) -> None:

@@ -48,6 +48,7 @@ _Positive = Annotated[int, Field(ge=1)]
 NgramRange = Annotated[tuple[_Positive, _Positive], BeforeValidator(_as_tuple), AfterValidator(_ordered)]
 Strings = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+_Weight = Annotated[float, Field(gt=0)]
 
 
 class DataConfig(_Section):
@@ -92,7 +93,24 @@ class FeaturesConfig(_Section):
         return self
 
 
-class LinearSVCConfig(_Section):
+class LengthWeights(_Section):
+    """How much terms count by their length: a factor for those of the shortest length, of the next, ..."""
+
+    words: Annotated[tuple[_Weight, ...], BeforeValidator(_as_tuple)] = ()
+    characters: Annotated[tuple[_Weight, ...], BeforeValidator(_as_tuple)] = ()
+
+
+class _Classifier(_Section):
+    """What every classifier may be told."""
+
+    min_df: _Positive = Field(default=1, description="learn only from terms in so many texts; the others weigh nothing")
+    length_weights: LengthWeights | None = Field(
+        default=None,
+        description="factors for words and characters by length, shortest first, such as {characters: [1, 1, 0.5]}",
+    )
+
+
+class LinearSVCConfig(_Classifier):
     """scikit-learn's LinearSVC."""
 
     kind: Literal["linear_svc"] = "linear_svc"
@@ -100,7 +118,7 @@ class LinearSVCConfig(_Section):
     class_weight: Literal["balanced"] | None = Field(default=None, description="'balanced': rare topics count more")
 
 
-class LogisticRegressionConfig(_Section):
+class LogisticRegressionConfig(_Classifier):
     """scikit-learn's LogisticRegression."""
 
     kind: Literal["logistic_regression"]
@@ -109,7 +127,7 @@ class LogisticRegressionConfig(_Section):
     max_iter: _Positive = Field(default=1000, description="iterations at most")
 
 
-class ComplementNBConfig(_Section):
+class ComplementNBConfig(_Classifier):
     """scikit-learn's ComplementNB."""
 
     kind: Literal["complement_nb"]
@@ -117,7 +135,7 @@ class ComplementNBConfig(_Section):
     norm: bool = Field(default=False, description="normalise the weights a second time")
 
 
-class MultinomialNBConfig(_Section):
+class MultinomialNBConfig(_Classifier):
     """scikit-learn's MultinomialNB."""
 
     kind: Literal["multinomial_nb"]
@@ -125,15 +143,21 @@ class MultinomialNBConfig(_Section):
     fit_prior: bool = Field(default=True, description="learn how frequent topics are; false: all equally")
 
 
-class RidgeConfig(_Section):
+class RidgeConfig(_Classifier):
     """scikit-learn's RidgeClassifier."""
 
     kind: Literal["ridge"]
     alpha: float = Field(default=1.0, gt=0, description="the regularisation's strength")
     class_weight: Literal["balanced"] | None = Field(default=None, description="'balanced': rare topics count more")
+    damping: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="divide a topic's scores by its number of rows to this power",
+    )
 
 
-class SGDConfig(_Section):
+class SGDConfig(_Classifier):
     """scikit-learn's SGDClassifier."""
 
     kind: Literal["sgd"]
@@ -144,13 +168,24 @@ class SGDConfig(_Section):
     average: bool = Field(default=True, description="average the weights over all steps")
 
 
-class NaiveBayesSVMConfig(_Section):
+class NaiveBayesSVMConfig(_Classifier):
     """A linear SVM over terms scaled by their log-count ratios."""
 
     kind: Literal["nb_svm"]
     C: float = Field(default=0.5, gt=0, description="inverse of the regularisation's strength")
     alpha: float = Field(default=0.1, gt=0, description="additive smoothing of the ratios")
+    shared: bool = Field(default=False, description="scale terms alike for all topics, by the ratios' root mean square")
     class_weight: Literal["balanced"] | None = Field(default=None, description="'balanced': rare topics count more")
+
+
+class LowRankConfig(_Classifier):
+    """A linear softmax through a narrow layer, with dropout of terms."""
+
+    kind: Literal["low_rank"]
+    rank: _Positive = Field(default=64, description="width of the layer")
+    epochs: _Positive = Field(default=20, description="passes over the corpus")
+    rate: float = Field(default=0.05, gt=0, description="learning rate to begin with")
+    dropout: float = Field(default=0.8, ge=0, lt=1, description="share of a text's terms left out each time")
 
 
 _Single = (
@@ -161,6 +196,7 @@ _Single = (
     | RidgeConfig
     | SGDConfig
     | NaiveBayesSVMConfig
+    | LowRankConfig
 )
 MemberConfig = Annotated[_Single, Field(discriminator="kind")]
 
@@ -192,6 +228,7 @@ _CLASSIFIERS: dict[str, type[_Section]] = {
     "ridge": RidgeConfig,
     "sgd": SGDConfig,
     "nb_svm": NaiveBayesSVMConfig,
+    "low_rank": LowRankConfig,
     "blend": BlendConfig,
 }
 
@@ -213,6 +250,15 @@ class DecisionConfig(_Section):
     )
     coverage: Share | None = Field(
         default=None, description="give each text a set of topics; so many sets hold the right one"
+    )
+
+
+class BundleConfig(_Section):
+    """What goes into the bundle."""
+
+    keep_weights: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0,
+        description="share of terms that keep weights, the largest; the others only count for norms",
     )
 
 
@@ -300,6 +346,7 @@ class RunConfig(_Section):
     classifier: ClassifierConfig = LinearSVCConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     decision: DecisionConfig = DecisionConfig()
+    bundle: BundleConfig = BundleConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
     search: SearchConfig = SearchConfig()
@@ -311,7 +358,7 @@ class RunConfig(_Section):
     def recipe(self) -> dict[str, Any]:
         """What decides the model, and nothing that only says where files are."""
         return self.model_dump(
-            mode="json", include={"seed", "context", "features", "classifier", "calibration", "decision"}
+            mode="json", include={"seed", "context", "features", "classifier", "calibration", "decision", "bundle"}
         )
 
     def with_settings(self, values: Mapping[str, Any]) -> RunConfig:
@@ -675,7 +722,7 @@ def _known_keys(section: _Place, detail: ErrorDetails) -> list[str]:
         return [field.title or name for name, field in model.model_fields.items()]
     if section[0] == "classifier":
         kinds = [str(part) for part in detail["loc"] if str(part) in _CLASSIFIERS]
-        return list(_CLASSIFIERS[kinds[-1]].model_fields)
+        return sorted(_CLASSIFIERS[kinds[-1]].model_fields, key=lambda key: key in _Classifier.model_fields)
     annotation = RunConfig.model_fields[section[0]].annotation
     return list(cast("type[BaseModel]", annotation).model_fields)
 
@@ -693,11 +740,15 @@ def _describe(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, s
     of_kind = f"{get_args(kind)[0]}: " if kind else ""
     for name, field in model.model_fields.items():
         members = [m for m in getattr(field.annotation, "__args__", (field.annotation,)) if isinstance(m, type)]
-        sections = [member for member in members if issubclass(member, _Section)]
+        sections = [member for member in members if issubclass(member, _Section) and field.description is None]
         for section in sections:
             yield from _describe(section, f"{prefix}{name}.")
         if not sections and name != "kind":
             default = "required" if field.is_required() else json.dumps(field.default, ensure_ascii=False)
-            yield f"{prefix}{field.title or name}", default, f"{of_kind}{field.description}"
+            key = f"{prefix}{field.title or name}"
+            if not kind or name not in _Classifier.model_fields:
+                yield key, default, f"{of_kind}{field.description}"
+            elif model is LinearSVCConfig:  # what all classifiers share is told once
+                yield key, default, str(field.description)
     if kind and model is LinearSVCConfig:
         yield f"{prefix}kind", '"linear_svc"', f"one of {', '.join(_CLASSIFIERS)}"

@@ -47,6 +47,8 @@ class Report:
     macro_f1: float
     macro_f1_interval: tuple[float, float]
     expected_calibration_error: float
+    boundary_error: float | None  # Pk of the documents' segments, None where no document has two paragraphs
+    window_difference: float | None  # WindowDiff of the same
     without_topic: int
     topics: dict[str, TopicFigures]
     labels: tuple[str, ...]
@@ -54,9 +56,9 @@ class Report:
     predictions: Sequence[Prediction] = field(repr=False)  # row by row, what the figures are of
 
     def headline(self) -> dict[str, float]:
-        """The figures that a bundle carries."""
-        names = ("rows", "accuracy", "macro_f1", "expected_calibration_error")
-        return {name: getattr(self, name) for name in names}
+        """The figures that a bundle carries, and by which runs are compared."""
+        names = ("rows", "accuracy", "macro_f1", "expected_calibration_error", "boundary_error", "window_difference")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def as_metrics(self) -> dict[str, float]:
         """The figures for a tracking store: overall with their intervals, and F1 by number of topic."""
@@ -76,6 +78,8 @@ class Report:
             "macro_f1": self.macro_f1,
             "macro_f1_interval": list(self.macro_f1_interval),
             "expected_calibration_error": self.expected_calibration_error,
+            "boundary_error": self.boundary_error,
+            "window_difference": self.window_difference,
             "without_topic": self.without_topic,
             "topics": {topic: vars(figures) for topic, figures in self.topics.items()},
             "confusion": {"labels": list(self.labels), "rows": self.confusion.tolist()},
@@ -148,6 +152,7 @@ def compare(
         macro_f1=macro_f1_of(confusion),
         macro_f1_interval=_interval([macro_f1_of(matrix) for matrix in drawn], outer),
         expected_calibration_error=expected_calibration_error(probability, gold == predicted),
+        **boundary_errors(gold, predicted, np.asarray(corpus.groups)),
         without_topic=int(confusion[:, -1].sum()),
         topics={
             topic: TopicFigures(float(precision[n]), float(recall[n]), float(f1[n]), int(support[n]))
@@ -172,6 +177,30 @@ def expected_calibration_error(probability: NDArray[np.float64], correct: NDArra
     bins = np.minimum((p * n_bins).astype(int), n_bins - 1)
     gap = np.bincount(bins, weights=p - hit, minlength=n_bins)
     return float(np.abs(gap).sum() / len(p))
+
+
+def boundary_errors(
+    gold: NDArray[np.intp], predicted: NDArray[np.intp], groups: NDArray[np.intp]
+) -> dict[str, float | None]:
+    """Return how badly the segments of documents, runs of paragraphs of one topic, are found: 0 is best, 1 worst.
+
+    A window as long as half a gold segment slides over each document. ``boundary_error``: how often its ends are in one
+    segment for one side and not for the other (Pk; Beeferman et al. 1999). ``window_difference``: how often the numbers
+    of boundaries in it differ (WindowDiff; Pevzner and Hearst 2002).
+    """
+    order = np.argsort(groups, kind="stable")
+    same_document = np.diff(groups[order]) == 0
+    counts = [np.concatenate([[0], np.cumsum(np.diff(side[order]) != 0)]) for side in (gold, predicted)]
+    n_segments = int((~same_document).sum() + 1 + (np.diff(gold[order])[same_document] != 0).sum())
+    window = max(round(len(gold) / n_segments / 2), 1)
+    ends = np.flatnonzero(groups[order][window:] == groups[order][:-window]) if len(gold) > window else np.empty(0, int)
+    if not len(ends):
+        return {"boundary_error": None, "window_difference": None}
+    of_gold, of_predicted = (count[ends + window] - count[ends] for count in counts)
+    return {
+        "boundary_error": float(np.mean((of_gold == 0) != (of_predicted == 0))),
+        "window_difference": float(np.mean(of_gold != of_predicted)),
+    }
 
 
 def confusion_of(

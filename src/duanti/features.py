@@ -24,6 +24,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from duanti import lexicon
+from duanti.arrow import as_numpy
 from duanti.compilation import announce, borrowed, code_folder, inlined, kernel
 from duanti.errors import DataError
 from duanti.lexicon import CAPITAL_SIGMA, EXPANSION, Forms, Lexicon, TextTables, read_only
@@ -103,9 +104,23 @@ class TermSpace:
         return len(self.terms)
 
     @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """How many words, or characters, each term has."""
+        import pyarrow.compute as pc
+
+        if self.kind == "character":
+            return as_numpy(pc.utf8_length(self.terms))
+        return as_numpy(pc.count_substring(self.terms, " ")) + 1
+
+    @cached_property
     def vocabulary(self) -> Vocabulary:
         """Hash -> column."""
         return _vocabulary_of(self.hashes)
+
+    def find(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Return the column of each term by its hash (see ``term_hashes``); -1 where it is not known."""
+        columns: NDArray[np.int64] = _columns_of(self.vocabulary, hashes)
+        return columns
 
 
 class Vocabulary(NamedTuple):
@@ -206,7 +221,7 @@ class Tally(NamedTuple):
 def tally_known(counts: TermCounts, space: TermSpace) -> Tally:
     """Count in how many texts each known term stands, and how many occurrences are of unknown ones."""
     frequency, totals = _sums_by_column(counts.rows.indices, counts.rows.values, len(counts.terms))
-    position = _columns_of(space.vocabulary, counts.hashes)
+    position = space.find(counts.hashes)
     known = position >= 0
     of_space = np.zeros(len(space), np.int64)
     of_space[position[known]] = frequency[known]
@@ -217,7 +232,7 @@ def weigh_counts(counts: Sequence[TermCounts], spaces: Sequence[TermSpace], opti
     """Return the weights of the known terms among ``counts``, the spaces side by side."""
     weighed = []
     for part, space in zip(counts, spaces, strict=True):
-        position = _columns_of(space.vocabulary, part.hashes)
+        position = space.find(part.hashes)
         weighed.append(Rows(*_weigh_known(*part.rows, position, _weighing(space, options))))
     return side_by_side(weighed, [len(space) for space in spaces])
 
@@ -239,13 +254,16 @@ def score_texts(
     weights: NDArray[np.float32],
     bias: NDArray[np.float64],
     n_jobs: int | None = None,
+    weight_rows: NDArray[np.int32] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return ``x @ weights + bias`` (n_texts, n_topics) and the number of known terms of each text, without x.
 
+    ``weight_rows`` (n_terms,) tells which row of ``weights`` each term has, -1 for none; None: each its own, in order.
     Sums are of doubles, column by column: the same in a batch of any size.
     """
     tools = _tools(spaces, options, tables)
-    work = partial(_score_slice, tools=tools, options=options, forms=tables.forms, weights=weights, bias=bias)
+    scoring = _Scoring(read_only(weights), _NO_ROWS if weight_rows is None else read_only(weight_rows))
+    work = partial(_score_slice, tools=tools, options=options, forms=tables.forms, scoring=scoring, bias=bias)
     parts = [part for _, part in in_slices(CodePoints.of(texts), work, n_jobs)]
     return np.concatenate([scores for scores, _ in parts]), np.concatenate([known for _, known in parts])
 
@@ -329,6 +347,16 @@ class _Tools(NamedTuple):
     analyzer: _Analyzer
     vocabulary: Vocabulary
     weighing: _Weighing
+
+
+class _Scoring(NamedTuple):
+    """What weighs for topics: rows of weights, and which of them each term has (empty: its own)."""
+
+    weights: NDArray[np.float32]
+    rows: NDArray[np.int32]
+
+
+_NO_ROWS = read_only(np.empty(0, np.int32))
 
 
 def _tools(spaces: Sequence[TermSpace], options: FeatureOptions, tables: TextTables) -> list[_Tools]:
@@ -530,19 +558,18 @@ def _score_slice(
     tools: Sequence[_Tools],
     options: FeatureOptions,
     forms: Forms,
-    weights: NDArray[np.float32],
+    scoring: _Scoring,
     bias: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     prepared = prepare(batch, options, forms)
     n_texts = len(prepared.offsets) - 1
     scores, known_terms = np.tile(bias, (n_texts, 1)), np.zeros(n_texts, np.int64)
-    first_row = 0
+    first_term = 0
     for tool in tools:
-        rows = read_only(weights)[first_row : first_row + len(tool.weighing.idf)]
         work = _workspace([prepared], tool.analyzer)
         entries = _Entries(np.empty(len(work.columns), np.int32), np.empty(len(work.columns)))
-        _score_block(*prepared, tool, work, entries, rows, scores, known_terms)
-        first_row += len(rows)
+        _score_block(*prepared, tool, work, entries, scoring, first_term, scores, known_terms)
+        first_term += len(tool.weighing.idf)
     return scores, known_terms
 
 
@@ -959,7 +986,10 @@ def _weigh_row(indices: Any, values: Any, begin: int, end: int, weighing: _Weigh
     idf, sublinear, norm = weighing.idf, weighing.sublinear, weighing.norm
     size = 0.0
     for entry in range(begin, end):
-        weight = (np.log(values[entry]) + 1.0 if sublinear else values[entry]) * idf[indices[entry]]
+        count = values[entry]
+        # Most terms stand in a text once, and a logarithm takes longer than all else here.
+        frequency = np.log(count) + 1.0 if sublinear and count != 1.0 else count
+        weight = frequency * idf[indices[entry]]
         values[entry] = weight
         size += abs(weight) if norm == 1 else weight * weight
     if norm != 0 and size > 0:
@@ -975,13 +1005,15 @@ def _score_block(
     tools: _Tools,
     work: _Workspace,
     entries: _Entries,
-    rows: Any,
+    scoring: _Scoring,
+    first_term: int,
     scores: Any,
     known_terms: Any,
 ) -> None:
     """Add one space's part to the scores of texts."""
     values, offsets, tools, work, entries = borrowed((values, offsets, tools, work, entries))
-    rows, scores = borrowed((rows, scores))
+    scoring, scores = borrowed((scoring, scores))
+    weights, rows = scoring
     analyzer, vocabulary, weighing = tools
     for i in range(len(offsets) - 1):
         n = _hash_terms(values[offsets[i] : offsets[i + 1]], analyzer, work)
@@ -989,9 +1021,13 @@ def _score_block(
         n = _tally(work.columns, n, len(weighing.idf), work.sorting, entries, 0)
         _weigh_row(entries.indices, entries.values, 0, n, weighing)
         for k in range(n):
-            column, weight = entries.indices[k], entries.values[k]
-            for topic in range(rows.shape[1]):
-                scores[i, topic] += weight * rows[column, topic]
+            row, weight = first_term + entries.indices[k], entries.values[k]
+            if len(rows):
+                row = rows[row]
+                if row < 0:
+                    continue
+            for topic in range(weights.shape[1]):
+                scores[i, topic] += weight * weights[row, topic]
         known_terms[i] += n
 
 

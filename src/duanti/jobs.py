@@ -45,6 +45,7 @@ from duanti.model import TopicModel
 from duanti.predict import Labelled, PredictOptions, label_source
 from duanti.progress import Progress
 from duanti.readers import STDIN, ReadOptions, Reject, Source, one_by_one
+from duanti.summaries import DOCUMENT, SUMMARY_COLUMNS
 from duanti.writers import OUTPUT_ENDINGS, write_batches, writing
 
 
@@ -86,17 +87,20 @@ class Account:
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))  # over all threads
 
     def add(self, part: Labelled) -> None:
-        """Count a block."""
-        column = part.batch.column("topic")
+        """Count a block; rows that sum up documents are none of its paragraphs."""
+        batch = part.batch
+        if SUMMARY_COLUMNS[0].name in batch.schema.names:
+            batch = batch.filter(pc.not_equal(batch.column("kind"), DOCUMENT))
+        column = batch.column("topic")
         for entry in column.value_counts().to_pylist():
             if entry["values"] is not None:
                 self._count(entry["values"], entry["counts"])
         self.rows += part.n_rows
         self.rejected += len(part.rejects)
         self.labelled += part.n_rows - len(part.rejects)
-        self.output_rows += part.batch.num_rows
+        self.output_rows += batch.num_rows
         self.without_topic += column.null_count
-        self.probability_sum += pc.sum(part.batch.column("probability")).as_py() or 0.0
+        self.probability_sum += pc.sum(batch.column("probability")).as_py() or 0.0
         self.seconds["reading"] += part.reading
         self.seconds["scoring"] += part.scoring
 
@@ -470,6 +474,7 @@ def _description(job: Job) -> dict[str, Any]:
         "unit": job.options.unit,
         "top": job.options.top,
         "context": job.options.context,
+        "summary": job.options.summary,
         **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(job.reading).items()},
     }
 

@@ -21,6 +21,7 @@ from duanti.bundle import Bundle, read_bundle, write_bundle
 from duanti.compilation import kernel
 from duanti.context import Context
 from duanti.errors import BundleError
+from duanti.explanation import Explanation, explain_text
 from duanti.features import FeatureOptions, TermCounts, TermSpace, count_terms, score_texts
 from duanti.lexicon import Forms, Lexicon, TextTables, read_only
 from duanti.paragraphs import WITHOUT_TOPIC, Paragraph, matter_spans, split_paragraphs
@@ -87,8 +88,11 @@ class TopicModel:
         the dictionary and the forms of code points the model was trained with
     weights, bias
         float32 (n_terms, n_topics) and float64 (n_topics,): ``scores = x @ weights + bias``
-    temperature
-        probabilities are ``softmax(scores / temperature)``
+    temperature, powers
+        probabilities are ``softmax(scores / temperature)``, raised to a power that depends on the highest of them and
+        scaled to sum to one: ``powers`` are pairs of a highest probability and the power there, between them a line
+    weight_rows
+        int32 (n_terms,): the row of ``weights`` of each term, -1 for none; None: each has its own
     context
         decides the topics of paragraphs in the context of their document; None: it has not been learnt
     decision, decision_in_context
@@ -104,6 +108,8 @@ class TopicModel:
     weights: NDArray[np.float32] = field(repr=False)
     bias: NDArray[np.float64] = field(repr=False)
     temperature: float = 1.0
+    powers: tuple[tuple[float, float], ...] = ()
+    weight_rows: NDArray[np.int32] | None = field(default=None, repr=False)
     context: Context | None = field(default=None, repr=False)
     decision: Decision = _NO_PROMISE
     decision_in_context: Decision = _NO_PROMISE
@@ -125,18 +131,21 @@ class TopicModel:
                 topics=tuple(manifest.pop("topics")),
                 options=_read_options(manifest.pop("features")),
                 temperature=float(manifest.pop("temperature")),
+                powers=tuple((knot, power) for knot, power in manifest.pop("powers", ())),
                 spaces=tuple(_read_spaces(bundle.terms)),
                 tables=TextTables(_read_tables(Lexicon, arrays, "lexicon"), _read_tables(Forms, arrays, "lexicon")),
                 context=_read_tables(Context, arrays, "context") if "context/scales" in arrays else None,
-                decision=Decision(*manifest.pop("decision")),
-                decision_in_context=Decision(*manifest.pop("decision_in_context")),
+                decision=Decision(*manifest.pop("decision", ())),
+                decision_in_context=Decision(*manifest.pop("decision_in_context", ())),
                 weights=arrays["weights"],
+                weight_rows=arrays.get("weight_rows"),
                 bias=arrays["bias"],
                 provenance={key: value for key, value in manifest.items() if key not in ("link", "duanti_version")},
             )
         except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
             raise BundleError(f"{folder}: its manifest lacks or garbles {error}. Train the model again.") from None
-        if model.weights.dtype != np.float32 or model.weights.shape != (bundle.terms.num_rows, len(model.topics)):
+        n_rows = model.n_terms if model.weight_rows is None else int(model.weight_rows.max(initial=-1)) + 1
+        if model.weights.dtype != np.float32 or model.weights.shape != (n_rows, len(model.topics)):
             raise BundleError(f"{folder}: weights of shape {model.weights.shape} do not fit its terms and topics.")
         return model
 
@@ -149,6 +158,7 @@ class TopicModel:
             "features": asdict(self.options),
             "link": "softmax",
             "temperature": self.temperature,
+            "powers": self.powers,
             "decision": self.decision,
             "decision_in_context": self.decision_in_context,
         }
@@ -157,6 +167,7 @@ class TopicModel:
         arrays = {
             "weights": self.weights,
             "bias": self.bias,
+            **({} if self.weight_rows is None else {"weight_rows": self.weight_rows}),
             **{f"lexicon/{key}": tables[key] for key in tables},
             **{f"context/{key}": network[key] for key in network},
         }
@@ -202,7 +213,9 @@ class TopicModel:
     def score(self, texts: Texts, n_jobs: int | None = None) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return the scores of each text (n_texts, n_topics), and how many distinct terms of it are known."""
         matters = self._matter(texts)
-        return score_texts(matters, self.spaces, self.options, self.tables, self.weights, self.bias, n_jobs)
+        return score_texts(
+            matters, self.spaces, self.options, self.tables, self.weights, self.bias, n_jobs, self.weight_rows
+        )
 
     def decide_scores(
         self,
@@ -222,8 +235,12 @@ class TopicModel:
         probabilities, in_context = self._link(scores), np.zeros(len(scores), np.bool_)
         if self.context is not None and documents is not None:
             in_context = known_terms > 0 if in_document is None else in_document & (known_terms > 0)
+            # A paragraph by itself has no context.
+            bounds = np.append(documents, len(scores))
+            lengths = np.diff(np.concatenate([[0], np.cumsum(in_context)])[bounds])
+            in_context = in_context & np.repeat(lengths > 1, np.diff(bounds))
             rows = np.flatnonzero(in_context)
-            offsets = np.searchsorted(rows, np.append(documents, len(scores)))
+            offsets = np.searchsorted(rows, bounds)
             probabilities[rows] = self.context.posteriors(scores[rows], offsets)
         least = self._by_place("min_probability", in_context)
         decided = known_terms > 0
@@ -247,6 +264,18 @@ class TopicModel:
         return list(zip(paragraphs, predictions, strict=True))
 
     @property
+    def n_terms(self) -> int:
+        """Number of known terms."""
+        return sum(map(len, self.spaces))
+
+    def weights_of(self, terms: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return the weights of terms given by their columns, (n, n_topics)."""
+        if self.weight_rows is None:
+            return np.asarray(self.weights[terms])
+        rows = self.weight_rows[terms]
+        return np.where((rows >= 0)[:, None], self.weights[np.maximum(rows, 0)], np.float32(0))
+
+    @property
     def gives_sets(self) -> bool:
         """Whether each text gets a set of topics."""
         return self.decision.set_probability is not None
@@ -254,6 +283,13 @@ class TopicModel:
     def scores(self, texts: Texts) -> NDArray[np.float64]:
         """Return the scores of each text, before the link: (n_texts, n_topics)."""
         return self.score(texts)[0]
+
+    def explain(self, text: str) -> Explanation:
+        """Return what each known term of a text adds to the score of each topic; with the bias it is all of the score.
+
+        One text at a time and in the open, by Python: some milliseconds for a paragraph.
+        """
+        return explain_text(text, self.topics, self.spaces, self.options, self.tables, self.weights_of, self.bias)
 
     def probabilities(self, texts: Texts) -> NDArray[np.float64]:
         """Return the probabilities of each text, (n_texts, n_topics), each row summing to one."""
@@ -264,7 +300,7 @@ class TopicModel:
         terms = pa.concat_arrays([space.terms for space in self.spaces])
         frequency = np.concatenate([space.document_frequency for space in self.spaces])
         frequent = np.flatnonzero(frequency >= min(min_df, frequency.max()))
-        best = np.argsort(-self.weights[frequent], axis=0, kind="stable")[:n]
+        best = np.argsort(-self.weights_of(frequent), axis=0, kind="stable")[:n]
         return {topic: terms.take(frequent[best[:, column]]).to_pylist() for column, topic in enumerate(self.topics)}
 
     def count_terms(self, texts: Texts, n_jobs: int | None = None) -> list[TermCounts]:
@@ -278,8 +314,28 @@ class TopicModel:
         return batch.narrowed(*matter_spans(*batch))
 
     def _link(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        probabilities: NDArray[np.float64] = _softmax(scores, self.temperature)
-        return probabilities
+        return link(scores, self.temperature, self.powers)
+
+
+def link(scores: NDArray[np.float64], temperature: float, powers: Sequence[tuple[float, float]]) -> NDArray[np.float64]:
+    """Return the probabilities that scores stand for, (n_texts, n_topics), as ``TopicModel`` has it."""
+    probabilities: NDArray[np.float64] = _softmax(scores, temperature)
+    if powers:
+        knots, exponents = np.array(powers).T
+        _sharpen(probabilities, np.interp(probabilities.max(axis=1, initial=0.0), knots, exponents))
+    return probabilities
+
+
+@kernel
+def _sharpen(probabilities: Any, powers: Any) -> None:
+    """Raise each row to its power, and scale it to sum to one."""
+    for i in range(len(probabilities)):
+        highest, total = probabilities[i].max(), 0.0
+        for topic in range(probabilities.shape[1]):
+            probabilities[i, topic] = (probabilities[i, topic] / highest) ** powers[i]
+            total += probabilities[i, topic]
+        for topic in range(probabilities.shape[1]):
+            probabilities[i, topic] /= total
 
 
 @kernel

@@ -17,13 +17,14 @@ from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
 from duanti.calibration import (
+    fit_powers,
     fit_temperature,
     learn_weights,
     threshold_of_coverage,
     threshold_of_precision,
     tune_bias,
 )
-from duanti.classifiers import freeze, make_classifier
+from duanti.classifiers import fit_frozen
 from duanti.config import BlendConfig, ClassifierConfig, DecisionConfig, MemberConfig, RunConfig
 from duanti.context import Context
 from duanti.context_training import fit_context
@@ -31,7 +32,7 @@ from duanti.corpus import Corpus
 from duanti.drift import Profile
 from duanti.errors import DataError
 from duanti.features import TermCounts, load_tables, tally_known
-from duanti.model import Decision, TopicModel
+from duanti.model import Decision, TopicModel, link
 from duanti.paragraphs import matter
 from duanti.segmentation import available_cores
 from duanti.vectorizer import TermVectorizer
@@ -59,9 +60,9 @@ def fit_topic_model(config: RunConfig, corpus: Corpus, *, progress: Progress = l
     counts = vectorizer.count([matter(text) for text in corpus.texts])
     folds = np.asarray(corpus.folds(_n_folds(config, corpus), config.seed))
     progress(f"fitting {config.classifier.kind} and {folds.max() + 1} folds")
-    classifiers = [make_classifier(member, config.seed) for member in members_of(config.classifier)]
     splits = [Split(np.arange(len(corpus)), None), *splits_of(folds)]
-    (vectorizer, members), *held_out = _fit_splits(vectorizer, classifiers, counts, y, splits, n_jobs)
+    learner = Learner(vectorizer, members_of(config.classifier), config.seed)
+    (vectorizer, members), *held_out = _fit_splits(learner, counts, y, splits, n_jobs)
     progress("calibrating")
     gold = np.searchsorted(np.array(topics, dtype=object), y)
     promises = _learn_promises(config, corpus, _gather_scores(held_out, len(y), topics), gold, progress)
@@ -70,9 +71,12 @@ def fit_topic_model(config: RunConfig, corpus: Corpus, *, progress: Progress = l
         options=vectorizer.options,
         spaces=tuple(vectorizer.spaces_),
         tables=load_tables(vectorizer.options),
-        weights=_weighted_sum(promises.scales, [weights for weights, _ in members]).astype(np.float32),
+        **_kept_weights(
+            _weighted_sum(promises.scales, [weights for weights, _ in members]), config.bundle.keep_weights
+        ),
         bias=_weighted_sum(promises.scales, [bias for _, bias in members]) + promises.bias,
         temperature=promises.temperature,
+        powers=promises.powers,
         context=promises.context,
         decision=promises.alone,
         decision_in_context=promises.in_context,
@@ -83,6 +87,18 @@ def fit_topic_model(config: RunConfig, corpus: Corpus, *, progress: Progress = l
             "reference": _reference(promises, held_out, topics),
         },
     )
+
+
+def _kept_weights(weights: NDArray[np.floating[Any]], share: float) -> dict[str, Any]:
+    """The largest rows, by their largest weight, and which of them each term has: -1 for none."""
+    if share == 1:
+        return {"weights": weights.astype(np.float32)}
+    n_kept = max(round(share * len(weights)), 1)
+    largest = np.argsort(-np.abs(weights).max(axis=1), kind="stable")[:n_kept]
+    kept = np.sort(largest)
+    rows = np.full(len(weights), -1, np.int32)
+    rows[kept] = np.arange(n_kept)
+    return {"weights": weights[kept].astype(np.float32), "weight_rows": rows}
 
 
 def members_of(config: ClassifierConfig) -> tuple[MemberConfig, ...]:
@@ -96,6 +112,7 @@ class _Promises(NamedTuple):
     scales: NDArray[np.float64]  # (n_members,): what each member's scores are multiplied with
     bias: NDArray[np.float64]  # (n_topics,): what is added to the scores of topics
     temperature: float
+    powers: tuple[tuple[float, float], ...]
     context: Context | None
     alone: Decision
     in_context: Decision
@@ -111,7 +128,7 @@ def _learn_promises(
     if not usable.any():
         nothing = Decision()
         return _Promises(
-            np.ones(len(members)), np.zeros(n_topics), 1.0, None, nothing, nothing, np.empty((0, n_topics))
+            np.ones(len(members)), np.zeros(n_topics), 1.0, (), None, nothing, nothing, np.empty((0, n_topics))
         )
     scales = _scales(config.classifier, members[:, usable], gold[usable])
     scores = _weighted_sum(scales, members[:, usable])
@@ -121,7 +138,8 @@ def _learn_promises(
         bias = tune_bias(scores, gold[usable])
     scores += bias
     temperature = fit_temperature(scores, gold[usable])
-    probabilities = softmax(scores / temperature, axis=1)
+    powers = fit_powers(softmax(scores / temperature, axis=1), gold[usable])
+    probabilities = link(scores, temperature, powers)
     context, posteriors = None, probabilities
     if config.context == "sequence":
         progress("learning the context of documents")
@@ -132,6 +150,7 @@ def _learn_promises(
         scales,
         bias,
         temperature,
+        powers,
         context,
         _learn_decision(config.decision, probabilities, gold[usable]),
         _learn_decision(config.decision, posteriors, gold[usable]),
@@ -187,6 +206,14 @@ def _learn_decision(config: DecisionConfig, probabilities: NDArray[np.float64], 
     return Decision(least, in_set)
 
 
+class Learner(NamedTuple):
+    """What is fitted on the rows of a split."""
+
+    vectorizer: TermVectorizer
+    members: tuple[MemberConfig, ...]
+    seed: int
+
+
 class Split(NamedTuple):
     """Rows to learn from and rows to score with what was learnt; None: keep the model instead."""
 
@@ -200,20 +227,19 @@ def splits_of(folds: NDArray[np.intp]) -> list[Split]:
 
 
 def held_out_scores(
-    vectorizer: TermVectorizer,
-    classifier: Any,
+    learner: Learner,
     counts: Sequence[TermCounts],
     y: NDArray[np.object_],
     splits: Sequence[Split],
     n_jobs: int,
 ) -> tuple[NDArray[np.float64], float]:
-    """Score each row by a model that did not learn from it.
+    """Score each row by a model, of one member, that did not learn from it.
 
     Returns scores (n_rows, n_topics), topics sorted, and the temperature that makes their softmax most likely.
     Rows that no split holds out, and topics that their split never saw, have minus infinity.
     """
     topics = sorted(set(y))
-    held_out = _fit_splits(vectorizer, [classifier], counts, y, splits, n_jobs)
+    held_out = _fit_splits(learner, counts, y, splits, n_jobs)
     (scores,) = _gather_scores(held_out, len(y), topics)
     gold = np.searchsorted(np.array(topics, dtype=object), y)
     usable = np.isfinite(scores[np.arange(len(y)), gold])
@@ -227,10 +253,8 @@ def score_members(
 
     All other rows, and topics that a split never saw, have minus infinity.
     """
-    classifiers = [make_classifier(member, config.seed) for member in members_of(config.classifier)]
-    return _gather_scores(
-        _fit_splits(make_vectorizer(config), classifiers, counts, y, splits, n_jobs), len(y), sorted(set(y))
-    )
+    learner = Learner(make_vectorizer(config), members_of(config.classifier), config.seed)
+    return _gather_scores(_fit_splits(learner, counts, y, splits, n_jobs), len(y), sorted(set(y)))
 
 
 def join_members(config: ClassifierConfig, members: NDArray[np.float64], gold: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -277,39 +301,28 @@ class _HeldOut(NamedTuple):
 
 
 def _fit_splits(
-    vectorizer: TermVectorizer,
-    classifiers: Sequence[Any],
-    counts: Sequence[TermCounts],
-    y: NDArray[np.object_],
-    splits: Sequence[Split],
-    n_jobs: int,
+    learner: Learner, counts: Sequence[TermCounts], y: NDArray[np.object_], splits: Sequence[Split], n_jobs: int
 ) -> list[Any]:
-    return list(
-        Parallel(n_jobs=n_jobs, backend="loky")(
-            delayed(_fit_split)(clone(vectorizer), [clone(c) for c in classifiers], counts, y, split)
-            for split in splits
-        )
-    )
+    calls = (delayed(_fit_split)(learner, counts, y, split) for split in splits)
+    return list(Parallel(n_jobs=n_jobs, backend="loky")(calls))
 
 
-def _fit_split(
-    vectorizer: TermVectorizer,
-    classifiers: Sequence[Any],
-    counts: Sequence[TermCounts],
-    y: NDArray[np.object_],
-    split: Split,
-) -> Any:
+def _fit_split(learner: Learner, counts: Sequence[TermCounts], y: NDArray[np.object_], split: Split) -> Any:
     """Fit on some rows. Returns what the models say of those held out; where none are, the frozen models.
 
     None where there is nothing to fit.
     """
     with threadpool_limits(1):
+        vectorizer: TermVectorizer = clone(learner.vectorizer)
         training = [part.select(split.training) for part in counts]
         topics = np.unique(y[split.training])
         if len(topics) < 2:
             return None
         matrix = vectorizer.fit_counts(training).transform_counts(training)
-        models = [freeze(classifier.fit(matrix, y[split.training])) for classifier in classifiers]
+        models = [
+            fit_frozen(member, learner.seed, matrix, y[split.training], _factors(member, vectorizer))
+            for member in learner.members
+        ]
         if split.held_out is None:
             return vectorizer, models
         others = [part.select(split.held_out) for part in counts]
@@ -318,6 +331,20 @@ def _fit_split(
         tallies = [tally_known(part, space) for part, space in zip(others, vectorizer.spaces_, strict=True)]
         unknown, occurrences = sum(tally.unknown for tally in tallies), sum(tally.occurrences for tally in tallies)
         return _HeldOut(split.held_out, scores, topics, unknown, occurrences)
+
+
+def _factors(member: MemberConfig, vectorizer: TermVectorizer) -> NDArray[np.float32]:
+    """How much each term counts for a member: by its length, and nothing if too few texts have it."""
+    factors = []
+    for space in vectorizer.spaces_:
+        own = np.ones(len(space), np.float32)
+        given = getattr(member.length_weights, f"{space.kind}s", ())
+        if given:
+            shortest, _ = getattr(vectorizer, f"{space.kind}s")
+            table = np.array([*given, *[given[-1]] * (int(space.lengths.max()) + 1)], np.float32)
+            own = table[space.lengths - shortest]
+        factors.append(np.where(space.document_frequency >= member.min_df, own, 0))
+    return np.concatenate(factors).astype(np.float32)
 
 
 def _gather_scores(held_out: Sequence[_HeldOut | None], n_rows: int, topics: Sequence[str]) -> NDArray[np.float64]:

@@ -29,6 +29,7 @@ from duanti.model import Decisions, TopicModel
 from duanti.paragraphs import WITHOUT_TOPIC, split_paragraphs
 from duanti.readers import Block, ReadOptions, Reject, Source, Work
 from duanti.segmentation import available_cores
+from duanti.summaries import SUMMARY_COLUMNS, with_summaries
 
 _Result = TypeVar("_Result")
 
@@ -52,12 +53,16 @@ SCHEMA = pa.schema(
 
 
 #: Names that no kept column may have.
-ROW_COLUMNS = (*SCHEMA.names, "topic_set")
+ROW_COLUMNS = (*SCHEMA.names, "topic_set", *(field.name for field in SUMMARY_COLUMNS))
 
 
-def row_schema(model: TopicModel) -> pa.Schema:
-    """Return the columns of an output row; kept columns follow. ``topic_set`` is there where the model gives sets."""
-    return SCHEMA.append(pa.field("topic_set", pa.list_(pa.string()))) if model.gives_sets else SCHEMA
+def row_schema(model: TopicModel, *, summary: bool = False) -> pa.Schema:
+    """Return the columns of an output row; kept columns follow.
+
+    ``topic_set`` is there where the model gives sets, and with ``summary`` those of ``SUMMARY_COLUMNS``.
+    """
+    schema = SCHEMA.append(pa.field("topic_set", pa.list_(pa.string()))) if model.gives_sets else SCHEMA
+    return pa.schema([*schema, *SUMMARY_COLUMNS]) if summary else schema
 
 
 @dataclass(frozen=True)
@@ -66,13 +71,15 @@ class PredictOptions:
 
     ``unit`` "text": each text as it stands; "paragraph": each of its paragraphs; None: by what the input is.
     ``top`` topics are told per row. ``context``: topics are decided in the context of the document, where the model
-    knows how. ``n_jobs`` None: all cores this process may use; the rows never depend on it.
+    knows how. ``summary``: each document gets a row of its own behind those of its paragraphs. ``n_jobs`` None: all
+    cores this process may use; the rows never depend on it.
     """
 
     unit: str | None = None
     top: int = 3
     n_jobs: int | None = None
     context: bool = True
+    summary: bool = False
 
 
 class Labelled(NamedTuple):
@@ -119,7 +126,7 @@ def label_source(
     with ThreadPoolExecutor(n_jobs) as pool:
         work = (partial(_parse_and_score, model, work, unit) for work in source.blocks(reading))
         parts: Iterator[_Part] = map(Numbering(is_split=unit == "paragraph").number, _in_order(pool, work, n_jobs + 1))
-        if options.context and model.context is not None:
+        if options.summary or (options.context and model.context is not None):
             parts = _whole_documents(parts)
         yield from _in_order(pool, (partial(_decide, model, part, options) for part in parts), n_jobs + 1)
 
@@ -392,13 +399,19 @@ class Numbering:
 def _decide(model: TopicModel, part: _Part, options: PredictOptions) -> Labelled:
     """Make the output rows of a part."""
     begin = time.perf_counter()
-    documents = np.flatnonzero(_begins(part)) if options.context else None
+    documents = np.flatnonzero(_begins(part))
     decisions = model.decide_scores(
-        part.scores, part.known_terms, top=options.top, documents=documents, in_document=part.in_document
+        part.scores,
+        part.known_terms,
+        top=options.top,
+        documents=documents if options.context else None,
+        in_document=part.in_document,
     )
     *place, texts = part.columns[:6]
     columns = [*place, *_decided(model.topics, decisions), *part.columns[6:]]
     batch = pa.RecordBatch.from_arrays(columns, [*row_schema(model).names, *part.kept])
+    if options.summary:
+        batch, texts = with_summaries(batch, texts, documents)
     seconds = part.scoring + time.perf_counter() - begin
     return Labelled(batch, texts, part.rejects, part.n_rows, part.n_bytes, part.reading, seconds)
 

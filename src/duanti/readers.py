@@ -604,7 +604,8 @@ def _sound_parquet(path: Path) -> Iterator[None]:
 
 
 def _parquet_blocks(path: Path, options: ReadOptions) -> Iterator[Work]:
-    with _sound_parquet(path), pq.ParquetFile(path, buffer_size=1 << 20) as file:
+    # Pages as they are needed: reading ahead takes all of the file into memory.
+    with _sound_parquet(path), pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
         schema = file.schema_arrow
         check_columns(str(path), schema.names, (options.text_column, *options.keep))
         names = [options.text_column, *([options.document_column] if options.document_column in schema.names else [])]

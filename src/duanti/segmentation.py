@@ -142,12 +142,16 @@ class Segmenter:
 
     def boundaries(self, batch: CodePoints) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return where the tokens of each text end, counted from its beginning, and which are whose (n_texts + 1)."""
-        announce("compiling kernels (half a minute)", code_folder())
-        lexicon = load_lexicon(self.user_words)
-        ends = np.empty(batch.offsets[-1] - batch.offsets[0], np.int32)
-        offsets = np.empty_like(batch.offsets)
-        _segment_texts(*batch, lexicon, self.hmm, make_scratch(batch.longest), ends, offsets)
-        return ends[: offsets[-1]], offsets  # what lies behind was never touched, and takes no memory
+        return token_ends(batch, load_lexicon(self.user_words), self.hmm)
+
+
+def token_ends(batch: CodePoints, lexicon: Lexicon, hmm: bool) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return ``Segmenter.boundaries`` of texts by a given lexicon, such as the one a model carries."""
+    announce("compiling kernels (half a minute)", code_folder())
+    ends = np.empty(batch.offsets[-1] - batch.offsets[0], np.int32)
+    offsets = np.empty_like(batch.offsets)
+    _segment_texts(*batch, lexicon, hmm, make_scratch(batch.longest), ends, offsets)
+    return ends[: offsets[-1]], offsets  # what lies behind was never touched, and takes no memory
 
 
 def in_slices(
