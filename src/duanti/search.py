@@ -236,7 +236,7 @@ class _Trials:
 
     def __init__(self, folder: Path, name: str, config: RunConfig, alive: Path) -> None:
         self.folder, self.config, self.alive = folder, config, alive
-        with self._locked():
+        with _locked(self.folder):
             self.storage = optuna.storages.RDBStorage(
                 f"sqlite:///{(folder / 'trials.db').absolute()}", engine_kwargs={"connect_args": {"timeout": 60}}
             )
@@ -265,7 +265,8 @@ class _Trials:
             alive = folder / f"{os.getpid()}-{uuid4().hex[:8]}.alive"
             with ExitStack() as stack:
                 stack.callback(alive.unlink, missing_ok=True)
-                fcntl.flock(stack.enter_context(alive.open("w")), fcntl.LOCK_EX)
+                with _locked(folder):  # nobody sees the file before it is held
+                    fcntl.flock(stack.enter_context(alive.open("w")), fcntl.LOCK_EX)
                 trials = _Trials(folder, name, config, alive)
                 stack.callback(trials.storage.engine.dispose)
                 yield trials
@@ -275,7 +276,7 @@ class _Trials:
 
     def begin(self, limit: int | None) -> optuna.Trial | None:
         """Choose what to try next; None when as many trials as the limit are made or being made."""
-        with self._locked():
+        with _locked(self.folder):
             self._take_up_the_dead()
             made = [trial for trial in self._all() if _counts(trial) or trial.state == TrialState.RUNNING]
             if limit is not None and len(made) >= limit:
@@ -292,19 +293,19 @@ class _Trials:
     def known(self, trial: optuna.Trial) -> Trial | None:
         """What a trial of the same settings has reached, if there was one."""
         settings = trial.user_attrs["settings"]
-        with self._locked():
+        with _locked(self.folder):
             same = [other for other in self._all() if _counts(other) and other.user_attrs["settings"] == settings]
         return _as_trial(same[0], trial.number) if same else None
 
     def gives_up(self, trial: optuna.Trial, value: float) -> bool:
         """Whether others were better at this point: half of them, once there are some."""
-        with self._locked():
+        with _locked(self.folder):
             trial.report(value, 0)
             return bool(trial.should_prune())
 
     def finish(self, trial: Trial) -> Standing:
         """Keep what a trial has reached."""
-        with self._locked():
+        with _locked(self.folder):
             frozen = next(other for other in self._all() if other.number == trial.number)
             kept = {"figures": trial.figures, "fault": trial.fault, "seconds": trial.seconds}
             for key, value in kept.items():
@@ -319,7 +320,7 @@ class _Trials:
 
     def standing(self) -> Standing:
         """How many trials there are, and the best; the first of those that are equally good."""
-        with self._locked():
+        with _locked(self.folder):
             done = [_as_trial(trial, trial.number) for trial in self._all() if _counts(trial)]
         fitted = [trial for trial in done if trial.value is not None and not trial.given_up]
         faults = [trial.fault for trial in done if trial.fault]
@@ -329,8 +330,9 @@ class _Trials:
 
     def _take_up_the_dead(self) -> None:
         """Put the settings of trials whose search is no more into the queue."""
+        living = {file.name for file in self.folder.glob("*.alive") if file == self.alive or _lives(file)}
         for trial in self._all():
-            if trial.state == TrialState.RUNNING and not _lives(self.folder / trial.user_attrs.get("worker", "nobody")):
+            if trial.state == TrialState.RUNNING and trial.user_attrs.get("worker") not in living:
                 self.storage.set_trial_user_attr(trial._trial_id, "killed", True)
                 self.study.tell(trial.number, state=TrialState.FAIL)
                 self.study.enqueue_trial(trial.params)
@@ -338,12 +340,13 @@ class _Trials:
     def _all(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """SQLite keeps writers apart, but not a look and the decision that follows from it."""
-        with (self.folder / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """SQLite keeps writers apart, but not a look and the decision that follows from it."""
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _suggest(trial: optuna.Trial, config: RunConfig) -> dict[str, Any]:
@@ -381,7 +384,7 @@ def _as_trial(trial: FrozenTrial, number: int) -> Trial:
 
 
 def _lives(alive: Path) -> bool:
-    """Whether somebody holds the lock of this file."""
+    """Whether somebody holds the lock of this file; if not, it is removed."""
     try:
         with alive.open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
