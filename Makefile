@@ -35,6 +35,7 @@ bench: $(VENV)/.dev  ## measure against peers; needs DUANTI_CORPORA
 	$(BIN)/python benchmarks/starter.py
 	$(BIN)/python benchmarks/text_path.py
 	$(BIN)/python benchmarks/processes.py
+	$(BIN)/python benchmarks/serve.py
 
 fuzz: $(VENV)/.dev  ## hold a million random strings, and all texts of DUANTI_CORPORA, against jieba (ten minutes)
 	DUANTI_FUZZ_STRINGS=1000000 DUANTI_FUZZ_TEXTS=1000000 $(BIN)/python -m pytest -n auto tests/test_exactness.py
