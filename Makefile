@@ -38,6 +38,7 @@ bench: $(VENV)/.dev  ## measure against peers; needs DUANTI_CORPORA
 	$(BIN)/python benchmarks/batch.py
 	$(BIN)/python benchmarks/context.py
 	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/serve.py
 
 fuzz: $(VENV)/.dev  ## hold a million random strings, and all texts of DUANTI_CORPORA, against jieba (ten minutes)
 	DUANTI_FUZZ_STRINGS=1000000 DUANTI_FUZZ_TEXTS=1000000 $(BIN)/python -m pytest -n auto tests/test_exactness.py

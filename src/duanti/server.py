@@ -20,6 +20,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -35,6 +36,7 @@ from duanti.errors import UsageError
 from duanti.model import Prediction, TopicModel
 from duanti.overview import view_document
 from duanti.pages import try_page
+from duanti.segmentation import available_cores
 
 #: Longest document that is explained, in characters: explaining is done slowly, in Python.
 EXPLAIN_UP_TO = 20_000
@@ -159,6 +161,8 @@ def make_app(model: TopicModel, *, max_bytes: int = MAX_BYTES) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _tell_invalid)
     app.add_exception_handler(HTTPException, _tell_refused)
     app.add_exception_handler(Exception, _tell_broken)
+    # Few threads: more would only wait for each other's GIL. Two for each core, so that a long document delays nobody.
+    pool = ThreadPoolExecutor(2 * available_cores(), thread_name_prefix="predict")
     name = str(model.provenance.get("name", ""))
     page = try_page(model.topics, name, knows_context=model.context is not None, explain_up_to=EXPLAIN_UP_TO)
     health = {"status": "ok", "model": name, "topics": len(model.topics), "duanti": __version__}
@@ -177,8 +181,8 @@ def make_app(model: TopicModel, *, max_bytes: int = MAX_BYTES) -> FastAPI:
         response_model=DocumentAnswer | TextsAnswer,
         responses=_FAULTS,
     )
-    def predict(question: Question) -> Response:
-        return _json(_answer(model, question))
+    async def predict(question: Question) -> Response:
+        return await asyncio.get_running_loop().run_in_executor(pool, lambda: _json(_answer(model, question)))
 
     return app
 
@@ -209,7 +213,11 @@ def serve(model: TopicModel, host: str, port: int, max_bytes: int, announce: Cal
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=512)
+        listening = socket.create_server((host, port), family=family, backlog=512)
+        # Connections inherit it. asyncio does it only for sockets it made itself; without it each answer waits 40 ms
+        # for the client's delayed acknowledgement, because head and body are sent one after the other.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
     except (OSError, OverflowError) as error:
         # Not the error's own words: those name the address once more.
         number = getattr(error, "errno", None) or 0
