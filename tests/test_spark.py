@@ -6,11 +6,13 @@ import os
 import re
 import shutil
 import signal
+import socketserver
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -29,7 +31,7 @@ pyspark = pytest.importorskip("pyspark", reason="pyspark is not installed")
 if shutil.which(f"{os.environ['JAVA_HOME']}/bin/java" if "JAVA_HOME" in os.environ else "java") is None:
     pytest.skip("Spark needs Java, and there is none here", allow_module_level=True)
 
-from duanti.spark import predict_frame, run_job_on_spark  # noqa: E402 - needs pyspark
+from duanti.spark import _hush_mail, predict_frame, run_job_on_spark  # noqa: E402 - needs pyspark
 
 TEXTS = ["股市大涨\n球队赢了比赛\n责任编辑：张三", "", "学校开学", None, "ZZZ", "基金\n高考"]
 
@@ -294,6 +296,20 @@ def test_a_killed_job_goes_on(bundle: str, small_model: TopicModel, tmp_path: Pa
         assert "Traceback" not in said
         assert re.match(r"duanti: .*Spark gave up \(.+\).*The same command goes on", said.splitlines()[-1])
     finish_and_compare(bundle, small_model, inputs, out, tmp_path)
+
+
+def test_what_the_server_of_accumulators_prints_goes_to_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = socketserver.BaseServer(("", 0), socketserver.BaseRequestHandler)
+    log = tmp_path / "spark.log"
+    _hush_mail(SimpleNamespace(_accumulatorServer=server), log)
+    try:
+        raise EOFError("Java has died")
+    except EOFError:
+        server.handle_error(b"", ("", 0))
+    assert capsys.readouterr().err == ""
+    assert "Java has died" in log.read_text()
 
 
 def finish_and_compare(bundle: str, model: TopicModel, inputs: Path, out: Path, tmp_path: Path) -> None:

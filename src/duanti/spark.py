@@ -21,6 +21,7 @@ import shutil
 import sys
 import tarfile
 import tempfile
+import traceback
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import chdir, closing, contextmanager, suppress
@@ -212,10 +213,23 @@ def _session(master: str | None, log: Path) -> Iterator[Any]:
             raise UsageError(f"Spark did not start ({reason}).{_more_in(log)}") from None
     try:
         context.setLogLevel("ERROR")
+        _hush_mail(context, log)
         yield SparkSession(context)
     finally:
         with suppress(*_SPARK_FAULTS):
             context.stop()
+
+
+def _hush_mail(context: Any, log: Path) -> None:
+    """When Java dies, the server that accumulators come home to prints a trace of its own: let it go to the log."""
+
+    def write_down(*_: object) -> None:
+        with suppress(OSError), log.open("a", encoding="utf-8") as words:
+            traceback.print_exc(file=words)
+
+    server = getattr(context, "_accumulatorServer", None)
+    if server is not None:
+        server.handle_error = write_down
 
 
 def _refuse_missing_java() -> None:
