@@ -16,7 +16,13 @@ def test_scores_are_the_matrix_times_the_weights(small_model: TopicModel, small_
     vectorizer = TermVectorizer(words=options.words, characters=options.characters, normalize=options.normalize)
     vectorizer.fit(small_corpus.texts)
     texts = [*small_corpus.texts, "球队和股市都没有学校的事", "无"]
-    expected = vectorizer.transform(texts) @ small_model.weights.astype(np.float64) + small_model.bias
+    # Columns have the order of scikit-learn, a model's terms that of their document frequency.
+    names = [(s.kind, term) for s in small_model.spaces for term in s.terms.to_pylist()]
+    in_order = [(s.kind, term) for s in vectorizer.spaces_ for term in s.terms.to_pylist()]
+    weights = small_model.weights[[names.index(name) for name in in_order]].astype(np.float64)
+    expected = vectorizer.transform(texts) @ weights + small_model.bias
+    for space in small_model.spaces:
+        assert (np.diff(space.document_frequency) <= 0).all()
     np.testing.assert_allclose(small_model.scores(texts), expected, atol=1e-12)
 
 

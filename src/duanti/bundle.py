@@ -2,7 +2,7 @@
 
     models/starter/
       manifest.json    format, versions, topics, options, provenance, metrics, and the SHA-256 of every other file
-      terms.parquet    one row per known term, in column order: kind, term, idf, document_frequency, hash
+      terms.parquet    one row per known term, those of most documents first: kind, term, idf, document_frequency, hash
       weights.npy      float32, terms x topics
       weight_rows.npy  int32, terms: the row of each in weights.npy, where not all terms have one
       bias.npy         float64, topics

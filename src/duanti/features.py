@@ -92,7 +92,7 @@ class TermCounts(NamedTuple):
 
 @dataclass(frozen=True)
 class TermSpace:
-    """The known terms of one kind, sorted, with their document frequencies, idf weights and hashes."""
+    """The known terms of one kind, in column order, with their document frequencies, idf weights and hashes."""
 
     kind: TermKind
     terms: pa.LargeStringArray = field(repr=False)
@@ -116,6 +116,11 @@ class TermSpace:
     def vocabulary(self) -> Vocabulary:
         """Hash -> column."""
         return _vocabulary_of(self.hashes)
+
+    def take(self, order: NDArray[np.intp]) -> TermSpace:
+        """Return these terms, in this order."""
+        terms = self.terms.take(pa.array(order))
+        return TermSpace(self.kind, terms, self.document_frequency[order], self.idf[order], self.hashes[order])
 
     def find(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the column of each term by its hash (see ``term_hashes``); -1 where it is not known."""
@@ -328,6 +333,7 @@ class _Workspace(NamedTuple):
     ends: NDArray[np.int32]
     folded: NDArray[np.uint32]  # the text with its runs of space folded
     hashes: NDArray[np.uint64]  # of each occurrence of a term, in the order of the text
+    slots: NDArray[np.uint64]  # the slot that each is looked for in first
     firsts: NDArray[np.int32]  # the token, or character, each begins with
     lengths: NDArray[np.int32]  # and how many it has
     columns: NDArray[np.int32]  # the columns of those that have one
@@ -673,7 +679,7 @@ def _workspace(blocks: Sequence[CodePoints], analyzer: _Analyzer) -> _Workspace:
         begins,
         ends,
         np.empty(longest, np.uint32),
-        np.empty(n_most, np.uint64),
+        *np.empty((2, n_most), np.uint64),
         firsts,
         lengths,
         columns,
@@ -781,12 +787,18 @@ def _is_space(c: Any) -> Any:
 def _known_columns(n_occurrences: int, slots: Any, work: _Workspace) -> int:
     """Look up all occurrences; returns how many are known.
 
-    All columns before anything is counted: misses of the cache overlap where nothing waits for them.
+    All slots are read before anything is decided or counted: misses of the cache overlap where nothing waits for them.
     """
-    hashes, columns = work.hashes, work.columns
+    hashes, first_slots, columns = work.hashes, work.slots, work.columns
+    mask = np.uint64(len(slots) - 1)
+    for k in range(n_occurrences):
+        first_slots[k] = slots[hashes[k] & mask]
     n = 0
     for k in range(n_occurrences):
-        column = _column(slots, hashes[k])
+        h, slot = hashes[k], first_slots[k]
+        if slot != np.uint64(0) and slot ^ h > mask:
+            slot = slots[_find(slots, h)]
+        column = np.int64(slot & mask) - 1
         columns[n] = column
         n += column >= 0
     return n

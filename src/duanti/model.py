@@ -319,38 +319,29 @@ class TopicModel:
 
 def link(scores: NDArray[np.float64], temperature: float, powers: Sequence[tuple[float, float]]) -> NDArray[np.float64]:
     """Return the probabilities that scores stand for, (n_texts, n_topics), as ``TopicModel`` has it."""
-    probabilities: NDArray[np.float64] = _softmax(scores, temperature)
+    probabilities: NDArray[np.float64] = np.empty_like(scores)
+    highest = _softmax(scores, np.full(len(scores), temperature), probabilities)
     if powers:
+        # A row to the power of p, scaled to sum to one, is what the p-th part of the temperature gives.
         knots, exponents = np.array(powers).T
-        _sharpen(probabilities, np.interp(probabilities.max(axis=1, initial=0.0), knots, exponents))
+        _softmax(scores, temperature / np.interp(highest, knots, exponents), probabilities)
     return probabilities
 
 
 @kernel
-def _sharpen(probabilities: Any, powers: Any) -> None:
-    """Raise each row to its power, and scale it to sum to one."""
-    for i in range(len(probabilities)):
-        highest, total = probabilities[i].max(), 0.0
-        for topic in range(probabilities.shape[1]):
-            probabilities[i, topic] = (probabilities[i, topic] / highest) ** powers[i]
-            total += probabilities[i, topic]
-        for topic in range(probabilities.shape[1]):
-            probabilities[i, topic] /= total
-
-
-@kernel
-def _softmax(scores: Any, temperature: float) -> Any:
-    """Of each row: ``exp(score / temperature)``, scaled to sum to one."""
-    probabilities = np.empty_like(scores)
+def _softmax(scores: Any, temperatures: Any, probabilities: Any) -> Any:
+    """Write ``exp(score / temperature)`` of each row, scaled to sum to one. Returns the highest of each."""
+    highest = np.empty(len(scores))
     for i in range(len(scores)):
-        highest = scores[i].max()
+        most = scores[i].max()
         total = 0.0
         for topic in range(scores.shape[1]):
-            probabilities[i, topic] = np.exp((scores[i, topic] - highest) / temperature)
+            probabilities[i, topic] = np.exp((scores[i, topic] - most) / temperatures[i])
             total += probabilities[i, topic]
         for topic in range(scores.shape[1]):
             probabilities[i, topic] /= total
-    return probabilities
+        highest[i] = 1 / total
+    return highest
 
 
 @kernel
