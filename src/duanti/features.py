@@ -679,7 +679,8 @@ def _workspace(blocks: Sequence[CodePoints], analyzer: _Analyzer) -> _Workspace:
         begins,
         ends,
         np.empty(longest, np.uint32),
-        *np.empty((2, n_most), np.uint64),
+        np.empty(n_most, np.uint64),
+        np.empty(n_most, np.uint64),
         firsts,
         lengths,
         columns,
@@ -798,9 +799,8 @@ def _known_columns(n_occurrences: int, slots: Any, work: _Workspace) -> int:
         h, slot = hashes[k], first_slots[k]
         if slot != np.uint64(0) and slot ^ h > mask:
             slot = slots[_find(slots, h)]
-        column = np.int64(slot & mask) - 1
-        columns[n] = column
-        n += column >= 0
+        columns[n] = np.int64(slot & mask) - 1
+        n += columns[n] >= 0
     return n
 
 
