@@ -71,7 +71,8 @@ def train_fasttext(corpus: str, model: str) -> None:
     lines = (f"__label__{n} {text}\n" for n, text in zip(numbered, segment(list(labelled.texts)), strict=True))
     Path(f"{model}.txt").write_text("".join(lines), encoding="utf-8")
     fasttext = importlib.import_module("fasttext")
-    fitted = fasttext.train_supervised(f"{model}.txt", wordNgrams=2, epoch=10, lr=0.5, thread=1, verbose=0)
+    epochs = max(10, 600_000 // len(labelled))  # few rows have to be seen more often
+    fitted = fasttext.train_supervised(f"{model}.txt", wordNgrams=2, epoch=epochs, lr=0.5, thread=1, verbose=0)
     fitted.save_model(model)
 
 

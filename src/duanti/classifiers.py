@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier
 from sklearn.naive_bayes import ComplementNB, MultinomialNB
 from sklearn.svm import LinearSVC
@@ -26,7 +25,7 @@ from duanti.config import (
     NaiveBayesSVMConfig,
     RidgeConfig,
 )
-from duanti.low_rank import LowRankClassifier
+from duanti.low_rank import LinearScores, LowRankClassifier
 
 # A topic of fewer rows is damped as if it had so many.
 _LEAST_ROWS = 5
@@ -85,7 +84,7 @@ def fit_frozen(
     return weights, bias
 
 
-class NaiveBayesSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class NaiveBayesSVM(LinearScores):
     """A linear SVM of each topic against the rest, over terms scaled by their log-count ratio for that topic.
 
     ``r = ln((alpha + p) / |alpha + p|) - ln((alpha + q) / |alpha + q|)``, p and q the sums of the terms' weights in
@@ -141,15 +140,6 @@ class NaiveBayesSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             outside = total - inside + 2 * self.alpha
             ratios[number] = np.log(inside / inside.sum()) - np.log(outside / outside.sum())
         return ratios
-
-    def decision_function(self, X: sparse.csr_matrix) -> NDArray[np.float64]:
-        """Return the scores, (n_texts, n_topics)."""
-        return np.asarray(X @ self.coef_.T.astype(np.float64) + self.intercept_)
-
-    def predict(self, X: sparse.csr_matrix) -> NDArray[np.object_]:
-        """Return the topic of the highest score of each text."""
-        topics: NDArray[np.object_] = self.classes_[self.decision_function(X).argmax(axis=1)]
-        return topics
 
 
 def freeze(classifier: Any) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

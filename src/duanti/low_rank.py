@@ -1,8 +1,8 @@
 """A linear classifier through a narrow layer, trained as fastText is, with terms left out at random.
 
-Owns ``LowRankClassifier`` and its kernel: scores are ``X @ E @ V + b``, E (n_terms, rank), V (rank, n_topics), which is
-one matrix in the end. Refuses to know texts. By itself it is no better than an SVM; its errors are others, and a blend
-gains from it.
+Owns ``LowRankClassifier`` and its kernel, and ``LinearScores``, what classifiers of our own have in common. Its scores
+are ``X @ E @ V + b``, E (n_terms, rank), V (rank, n_topics), which is one matrix in the end. Refuses to know texts. By
+itself it is no better than an SVM; its errors are others, and a blend gains from it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,24 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from duanti.compilation import kernel
 
 
-class LowRankClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class LinearScores(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """What a fitted linear classifier says of texts: ``X @ coef_.T + intercept_``, a column for each of its topics."""
+
+    classes_: NDArray[np.object_]
+    coef_: NDArray[np.float32]
+    intercept_: NDArray[np.float64]
+
+    def decision_function(self, X: sparse.csr_matrix) -> NDArray[np.float64]:
+        """Return the scores, (n_texts, n_topics)."""
+        return np.asarray(X @ self.coef_.T.astype(np.float64) + self.intercept_)
+
+    def predict(self, X: sparse.csr_matrix) -> NDArray[np.object_]:
+        """Return the topic of the highest score of each text."""
+        topics: NDArray[np.object_] = self.classes_[self.decision_function(X).argmax(axis=1)]
+        return topics
+
+
+class LowRankClassifier(LinearScores):
     """Softmax over a low-rank linear layer: stochastic gradient descent, text after text, the rate falling to nothing.
 
     Joulin et al. 2017, "Bag of Tricks for Efficient Text Classification"; Srivastava et al. 2014, "Dropout". Each time
@@ -66,15 +83,6 @@ class LowRankClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.coef_ = np.ascontiguousarray((embedding @ output).T)
         self.intercept_ = bias.astype(np.float64)
         return self
-
-    def decision_function(self, X: sparse.csr_matrix) -> NDArray[np.float64]:
-        """Return the scores, (n_texts, n_topics)."""
-        return np.asarray(X @ self.coef_.T.astype(np.float64) + self.intercept_)
-
-    def predict(self, X: sparse.csr_matrix) -> NDArray[np.object_]:
-        """Return the topic of the highest score of each text."""
-        topics: NDArray[np.object_] = self.classes_[self.decision_function(X).argmax(axis=1)]
-        return topics
 
 
 @kernel
