@@ -13,6 +13,7 @@ quickstart: $(VENV)/.train  ## train the starter model, record the run, label an
 	@echo
 	$(BIN)/duanti predict models/starter data/starter/article.txt --format table
 	@echo
+	@echo "How good the model is, and why:  models/starter.report.html"
 	@echo "The run is recorded. To look at it:  $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db"
 
 test: $(VENV)/.dev  ## run the tests

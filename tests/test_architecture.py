@@ -39,7 +39,6 @@ ROOMS = {
     "optuna": {"search"},
     "sklearn": {"vectorizer", "low_rank", "classifiers", "pipeline"},
     "pyspark": {"spark"},
-    "matplotlib": {"report"},
     "fastapi": {"server"},
     "starlette": {"server"},
     "uvicorn": {"server"},

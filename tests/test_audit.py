@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from duanti import Corpus, read_corpus
-from duanti.audit import KINDS, Audit, audit, leakage
+from duanti.audit import KINDS, Audit, audit, count_findings, leakage
 from duanti.corpus import Scan, scan_corpus
 
 WORDS = {
@@ -214,3 +214,14 @@ def test_every_kind_found_is_explained(tmp_path: Path) -> None:
     assert unusable.as_dict()["line"] == 28
     assert unusable.what == "'text' is empty. Give it a value or remove the row."
     assert "replacement_character" in found.by_kind
+
+
+def test_what_is_counted_is_what_is_found_without_classifiers() -> None:
+    corpus = made(8)
+    texts = [*corpus.texts, corpus.texts[0], f"{corpus.texts[1]}，", "<b>股市</b>"]
+    topics = [*corpus.topics, "教育" if corpus.topics[0] != "教育" else "财经", corpus.topics[1], "罕见"]
+    doubtful = Corpus("doubtful", texts, topics, [None] * len(texts))
+    found = audit(as_scan(doubtful), n_jobs=1).by_kind
+    counts = count_findings(doubtful, n_jobs=1)
+    assert {"exact_duplicates", "near_duplicates", "contradicting_topics", "rare_topic", "markup"} <= set(counts)
+    assert counts == {kind: len(findings) for kind, findings in found.items() if kind != "label_error"}

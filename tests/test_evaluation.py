@@ -7,7 +7,13 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
 from duanti import Corpus, TopicModel, evaluate
-from duanti.evaluation import boundary_errors, compare, expected_calibration_error
+from duanti.evaluation import (
+    bin_by_probability,
+    boundary_errors,
+    compare,
+    coverage_of,
+    expected_calibration_error,
+)
 from duanti.model import NO_TOPIC, Prediction
 
 
@@ -78,6 +84,27 @@ def test_calibration_error_of_a_hand_worked_example() -> None:
     probability, correct = np.array([0.9, 0.91, 0.3]), np.array([True, False, True])
     assert expected_calibration_error(probability, correct) == pytest.approx((2 * 0.405 + 0.7) / 3)
     assert expected_calibration_error(np.array([np.nan]), np.array([False])) == 0.0
+
+
+def test_bins_hold_every_row_that_made_a_promise() -> None:
+    probability, correct = np.array([0.05, 1.0, 0.5, np.nan, 0.52]), np.array([False, True, True, True, False])
+    bins = bin_by_probability(probability, correct, n_bins=2)
+    assert bins.rows.tolist() == [1, 3]
+    assert bins.claimed.tolist() == pytest.approx([0.05, 2.02])
+    assert bins.correct.tolist() == [0, 2]
+
+
+def test_coverage_and_precision_are_those_of_every_threshold() -> None:
+    random = np.random.default_rng(3)
+    probability = random.choice([0.2, 0.5, 0.7, 0.9, np.nan], 200)
+    correct = random.random(200) < np.nan_to_num(probability)
+    curve = coverage_of(probability, correct)
+    assert curve.probability.tolist() == [0.9, 0.7, 0.5, 0.2]
+    for threshold, coverage, precision in zip(*curve, strict=True):
+        told = probability >= threshold
+        assert coverage == pytest.approx(told.mean())
+        assert precision == pytest.approx(correct[told].mean())
+    assert [len(part) for part in coverage_of(np.array([np.nan]), np.array([False]))] == [0, 0, 0]
 
 
 def test_the_report_is_plain_data(small_model: TopicModel, small_corpus: Corpus) -> None:

@@ -85,9 +85,10 @@ def test_a_run_has_all_that_was_promised_and_a_second_becomes_challenger(
     assert provenance["corpus"]["digest"].startswith(inputs["training"].digest)
     assert run.data.tags["corpus.training.sha256"] == provenance["corpus"]["digest"]
     artifacts = {artifact.path for artifact in client.list_artifacts(run_id)}
-    assert {"confusion.svg", "recipe", "topics.csv"} <= artifacts
-    picture = Path(client.download_artifacts(run_id, "confusion.svg")).read_text(encoding="utf-8")
-    assert "财经" in picture
+    assert {"report.html", "recipe", "topics.csv"} <= artifacts
+    report = Path(client.download_artifacts(run_id, "report.html")).read_text(encoding="utf-8")
+    assert report == (project / "models" / "small.report.html").read_text(encoding="utf-8")
+    assert run_id in report
     names = Path(client.download_artifacts(run_id, "topics.csv")).read_text(encoding="utf-8").splitlines()
     assert [row["topic"] for row in csv.DictReader(names)] == ["体育", "教育", "财经"]
     recipe = Path(client.download_artifacts(run_id, "recipe/small.yaml")).read_text(encoding="utf-8")
@@ -135,7 +136,7 @@ def test_the_same_run_gives_the_same_bytes(project: Path, fit: Fit) -> None:
 def test_without_a_test_corpus_the_model_learns_from_everything(project: Path, fit: Fit) -> None:
     done = fit("small.yaml", "tracking.enabled=false")
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert done.stderr == "report: models/small.report.html\n"
     assert done.stdout == "models/small  run -  not recorded\n"
     provenance = TopicModel.load(project / "models" / "small").provenance
     assert provenance["corpus"]["rows"] == 24

@@ -7,7 +7,7 @@ import pytest
 from joblib import Parallel, delayed
 
 from duanti import Corpus, TermVectorizer, TopicModel
-from duanti.model import NO_TOPIC
+from duanti.model import NO_TOPIC, _largest
 from duanti.paragraphs import matter
 
 
@@ -90,6 +90,12 @@ def test_documents_give_every_paragraph_its_prediction(small_model: TopicModel) 
     assert labelled[2][1] == NO_TOPIC
     assert labelled[0][1] == small_model.predict(["股市大涨"])[0]
     assert all(document[p.start : p.end] == p.text for p, _ in labelled)
+
+
+def test_the_largest_are_those_of_a_stable_sort() -> None:
+    values = np.random.default_rng(0).integers(0, 9, 50).astype(np.float32)
+    for n in (0, 1, 7, 50, 60):
+        assert _largest(values, n).tolist() == np.argsort(-values, kind="stable")[:n].tolist()
 
 
 def test_top_terms_speak_for_their_topic(small_model: TopicModel) -> None:

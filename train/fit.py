@@ -1,9 +1,10 @@
-"""Train one model: one recipe, one run, one bundle.
+"""Train one model: one recipe, one run, one bundle, one report.
 
     python train/fit.py configs/starter.yaml [section.key=value ...]
 
 Reads the labelled corpus, trains and calibrates, evaluates on the test corpus where there is one, writes the bundle
-to OUTPUT/NAME, records the run in MLflow and registers the bundle. The last line on stdout names bundle and run.
+to OUTPUT/NAME and a page that tells how good it is and why to OUTPUT/NAME.report.html, records the run in MLflow and
+registers the bundle. The last line on stdout names bundle and run.
 """
 
 from __future__ import annotations
@@ -11,18 +12,18 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 
-from duanti import Corpus, Report, RunConfig, TopicModel, evaluate, fit_topic_model, load_config
-from duanti.audit import leakage
-from duanti.cli import guarded, print_report
+from duanti import TopicModel, fit_topic_model, load_config
+from duanti.bundle import bundle_digest
+from duanti.cli import guarded, print_report, write_whole
 from duanti.corpus import read_corpora
 from duanti.leaderboard import PREDICTIONS, predictions_table
-from duanti.report import confusion_picture
-from duanti.tracking import Run, track
+from duanti.pages import report_page
+from duanti.report import Examination, describe_run, examine
+from duanti.tracking import Run, git_commit, track
 
 
 def main() -> int:
@@ -44,46 +45,37 @@ def fit(recipe: Path, overrides: list[str]) -> None:
             begin = time.monotonic()
             model = fit_topic_model(config, training, progress=status.update)
             seconds = time.monotonic() - begin
-            report = measure(config, model, test, status.update) if test else None
-            alone = measure(config, model, test, status.update, context=False) if test and model.context else None
-            if test and report:
-                shared = leakage(training, test, n_jobs=config.n_jobs).as_metrics()
-                run.log_metrics(shared)
-                tested_on = {"corpus": test.name, "digest": test.digest}
-                figures = {
-                    **report.headline(),
-                    **({f"alone.{k}": v for k, v in alone.headline().items()} if alone else {}),
-                }
-                run.log_metrics(figures)
-                model = model.with_provenance(metrics={**figures, **shared, **tested_on})
+            found = examine(config, model, training, test, status.update) if test else None
+            if found:
+                tested_on = {"corpus": found.test.name, "digest": found.test.digest}
+                model = model.with_provenance(metrics={**found.headline(), **tested_on})
             folder = Path(config.output) / config.name
             status.update(f"writing {folder}")
             model.save(folder)
+            cost = describe_cost(model, folder, seconds)
+            status.update("writing the report")
+            provenance = {**cost, "bundle": bundle_digest(folder), "commit": git_commit(), "run": run.id}
+            page = report_page(describe_run(config, model, training, found, provenance))
+            file = folder.with_name(f"{config.name}.report.html")
+            write_whole(file, [page])
             status.update("recording the run")
-            run.log_metrics(describe_cost(model, folder, seconds))
-            if test and report:
-                record(run, report, test)
+            run.log_metrics(cost)
+            run.log_text(page, "report.html")
+            if found:
+                record(run, found)
             registered = run.register_bundle(folder, config.name)
-    if report:
-        print_report(report, alone, to_stderr=True)
+    if found:
+        print_report(found.report, found.alone, to_stderr=True)
+    print(f"report: {file}", file=sys.stderr)
     print(f"{folder}  run {run.id or '-'}  {registered}")
 
 
-def measure(
-    config: RunConfig, model: TopicModel, test: Corpus, progress: Callable[[str], object], *, context: bool = True
-) -> Report:
-    """Evaluate on the test corpus, as the recipe says."""
-    progress(f"evaluating on {len(test):,} texts")
-    settings = config.evaluation.model_dump()
-    return evaluate(model, test, context=context, **settings, seed=config.seed)
-
-
-def record(run: Run, report: Report, test: Corpus) -> None:
-    """Log the figures, overall and per topic, the confusion matrix, and what was predicted."""
-    run.log_metrics(report.as_metrics())
-    run.log_text("\n".join(["number,topic", *(f"{n:03d},{t}" for n, t in enumerate(report.topics))]), "topics.csv")
-    run.log_text(confusion_picture(report), "confusion.svg")
-    run.log_table(predictions_table(test, report.predictions), PREDICTIONS)
+def record(run: Run, found: Examination) -> None:
+    """Log the figures, overall and per topic, and what was predicted."""
+    run.log_metrics({**found.report.as_metrics(), **found.headline()})
+    topics = found.report.topics
+    run.log_text("\n".join(["number,topic", *(f"{n:03d},{t}" for n, t in enumerate(topics))]), "topics.csv")
+    run.log_table(predictions_table(found.test, found.report.predictions), PREDICTIONS)
 
 
 def describe_cost(model: TopicModel, folder: Path, seconds: float) -> dict[str, float]:

@@ -577,7 +577,7 @@ def _explain(options: argparse.Namespace) -> None:
 
         told = [overview.as_dict() for overview in overviews]
         name = str(model.provenance.get("name", ""))
-        _write_whole(Path(options.output), [explanation_page(told, model.topics, name)])
+        write_whole(Path(options.output), [explanation_page(told, model.topics, name)])
         return
     for overview in overviews:
         if options.json:
@@ -647,10 +647,10 @@ def _check(options: argparse.Namespace) -> None:
 
 def _write_lines(path: Path, objects: Iterable[dict[str, Any]]) -> None:
     """Write objects as JSON lines."""
-    _write_whole(path, (json.dumps(each, ensure_ascii=False) + "\n" for each in objects))
+    write_whole(path, (json.dumps(each, ensure_ascii=False) + "\n" for each in objects))
 
 
-def _write_whole(path: Path, pieces: Iterable[str]) -> None:
+def write_whole(path: Path, pieces: Iterable[str]) -> None:
     """Write a file whole or not at all."""
     beside = path if _is_stream(str(path)) else path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,19 +164,52 @@ def compare(
     )
 
 
-def expected_calibration_error(probability: NDArray[np.float64], correct: NDArray[np.bool_], n_bins: int = 15) -> float:
-    """Return the mean distance of confidence and accuracy over equal-width bins, weighed by their rows.
+class Bins(NamedTuple):
+    """Rows by the probability that was claimed for them, in bins of equal width from 0 to 1: (n_bins,) each."""
 
-    Naeini et al. 2015, "Obtaining Well Calibrated Probabilities Using Bayesian Binning". Rows without a
-    probability (NaN) make no promise and are left out.
-    """
-    claimed = ~np.isnan(probability)
-    if not claimed.any():
-        return 0.0
-    p, hit = probability[claimed], correct[claimed].astype(float)
+    rows: NDArray[np.int64]
+    claimed: NDArray[np.float64]  # the probabilities, added up
+    correct: NDArray[np.int64]  # how many were right
+
+
+def bin_by_probability(probability: NDArray[np.float64], correct: NDArray[np.bool_], n_bins: int = 15) -> Bins:
+    """Sort rows into bins by their probability. Rows without one (NaN) make no promise and are left out."""
+    made = ~np.isnan(probability)
+    p, hit = probability[made], correct[made]
     bins = np.minimum((p * n_bins).astype(int), n_bins - 1)
-    gap = np.bincount(bins, weights=p - hit, minlength=n_bins)
-    return float(np.abs(gap).sum() / len(p))
+    return Bins(
+        np.bincount(bins, minlength=n_bins),
+        np.bincount(bins, weights=p, minlength=n_bins).astype(np.float64),
+        np.bincount(bins[hit], minlength=n_bins),
+    )
+
+
+def expected_calibration_error(probability: NDArray[np.float64], correct: NDArray[np.bool_], n_bins: int = 15) -> float:
+    """Return the mean gap between probability and accuracy over equal-width bins, weighed by their rows.
+
+    Naeini et al. 2015, "Obtaining Well Calibrated Probabilities Using Bayesian Binning". 0 where no row has one.
+    """
+    bins = bin_by_probability(probability, correct, n_bins)
+    return float(np.abs(bins.claimed - bins.correct).sum() / max(bins.rows.sum(), 1))
+
+
+class Coverage(NamedTuple):
+    """What is told and how much of it is right, if only topics from some probability on are told; most certain first.
+
+    ``coverage``: the share of all rows that are told, ``precision``: of those the share that is right, both 0..1.
+    """
+
+    probability: NDArray[np.float64]
+    coverage: NDArray[np.float64]
+    precision: NDArray[np.float64]
+
+
+def coverage_of(probability: NDArray[np.float64], correct: NDArray[np.bool_]) -> Coverage:
+    """Return coverage and precision at each probability that some row has; rows without one (NaN) are never told."""
+    order = np.argsort(-probability, kind="stable")[: np.count_nonzero(~np.isnan(probability))]
+    p = probability[order]
+    last = np.flatnonzero(np.diff(p, append=-1.0))  # rows of one probability are told together
+    return Coverage(p[last], (last + 1) / max(len(probability), 1), np.cumsum(correct[order])[last] / (last + 1))
 
 
 def boundary_errors(

@@ -300,8 +300,9 @@ class TopicModel:
         terms = pa.concat_arrays([space.terms for space in self.spaces])
         frequency = np.concatenate([space.document_frequency for space in self.spaces])
         frequent = np.flatnonzero(frequency >= min(min_df, frequency.max()))
-        best = np.argsort(-self.weights_of(frequent), axis=0, kind="stable")[:n]
-        return {topic: terms.take(frequent[best[:, column]]).to_pylist() for column, topic in enumerate(self.topics)}
+        weights = self.weights_of(frequent)
+        best = (frequent[_largest(weights[:, column], n)] for column in range(len(self.topics)))
+        return {topic: terms.take(rows).to_pylist() for topic, rows in zip(self.topics, best, strict=True)}
 
     def count_terms(self, texts: Texts, n_jobs: int | None = None) -> list[TermCounts]:
         """Count all terms of some texts, known or not, one ``TermCounts`` for each space."""
@@ -315,6 +316,13 @@ class TopicModel:
 
     def _link(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         return link(scores, self.temperature, self.powers)
+
+
+def _largest(values: NDArray[np.float32], n: int) -> NDArray[np.intp]:
+    """The places of the ``n`` largest values, the largest first, of equal ones the first."""
+    least = np.partition(values, -n)[-n] if n < len(values) else values.min(initial=np.inf)
+    places = np.flatnonzero(values >= least)
+    return places[np.argsort(-values[places], kind="stable")[:n]]
 
 
 def link(scores: NDArray[np.float64], temperature: float, powers: Sequence[tuple[float, float]]) -> NDArray[np.float64]:

@@ -1,11 +1,12 @@
-"""Pages: a document with its topics down the margin, and the page to try a model on.
+"""Pages: a document with its topics down the margin, the page to try a model on, and the report of a run.
 
 Owns all HTML, and the only import of jinja2. A page is one file that asks no other host for anything: its policy lets
 nothing run but the script it came with. What comes from data travels as JSON and is put in as text, never as markup.
-Refuses to know models and servers: what is shown comes as plain data (see ``Overview.as_dict``).
+Refuses to know models and servers: what is shown comes as plain data (see ``Overview.as_dict`` and ``describe_run``).
 
-    templates/page.html         what both have in common: explanation.html and try.html fill it
-    templates/page.css, .js     how a document is drawn; try.js asks the server
+    templates/page.html, .css, .js   what all have in common: explanation.html, try.html and report.html fill it
+    templates/documents.js           how documents are drawn; try.js asks the server
+    templates/report.css, .js        how the report of a run is drawn
 """
 
 from __future__ import annotations
@@ -25,18 +26,24 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 def explanation_page(documents: Sequence[Mapping[str, Any]], topics: Sequence[str], model: str) -> str:
     """Return a page of whole documents: each an ``Overview.as_dict()`` with the explanations of its paragraphs."""
-    return _page("explanation.html", {"documents": documents, "topics": topics, "model": model}, ["page.js"])
+    data = {"documents": documents, "topics": topics, "model": model}
+    return _page("explanation.html", data, ["page.js", "documents.js"])
 
 
 def try_page(topics: Sequence[str], model: str, *, knows_context: bool, explain_up_to: int) -> str:
     """Return the page that asks its own server; texts of up to ``explain_up_to`` characters are explained too."""
     data = {"topics": topics, "model": model, "knows_context": knows_context, "explain_up_to": explain_up_to}
-    return _page("try.html", data, ["page.js", "try.js"])
+    return _page("try.html", data, ["page.js", "documents.js", "try.js"])
 
 
-def _page(template: str, data: Mapping[str, Any], scripts: Sequence[str]) -> str:
+def report_page(run: Mapping[str, Any]) -> str:
+    """Return the report of a run, as ``report.describe_run`` tells it."""
+    return _page("report.html", run, ["page.js", "report.js"], ["page.css", "report.css"])
+
+
+def _page(template: str, data: Mapping[str, Any], scripts: Sequence[str], styles: Sequence[str] = ("page.css",)) -> str:
     script = "\n".join([*map(_read, scripts), "drawAll();\n"])
-    style = _read("page.css")
+    style = "\n".join(map(_read, styles))
     policy = (
         f"default-src 'none'; script-src {_allowed(script)}; style-src {_allowed(style)}; img-src data:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'"
@@ -53,7 +60,7 @@ def _environment() -> Environment:
     return environment
 
 
-@lru_cache(maxsize=8)
+@lru_cache
 def _read(name: str) -> str:
     return (_TEMPLATES / name).read_text(encoding="utf-8")
 

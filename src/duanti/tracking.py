@@ -404,7 +404,7 @@ def _start(store: _Store, config: RunConfig, recipe: Path, continued: str | None
     name = config.tracking.experiment or config.name
     tags = {
         "mlflow.source.name": str(recipe),
-        "mlflow.source.git.commit": _git_commit(),
+        "mlflow.source.git.commit": git_commit(),
         "mlflow.user": _user(),
         SEARCH_TAG: continued,
     }
@@ -497,7 +497,7 @@ def _refuse_missing_store(store: str, uri: str) -> None:
         )
 
 
-def _git_commit() -> str:
+def git_commit() -> str:
     """The commit checked out here, marked when files differ from it; empty outside a repository."""
     try:
         commit = _git("rev-parse", "HEAD")
