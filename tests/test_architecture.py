@@ -13,7 +13,7 @@ SOURCE = Path(duanti.__file__).parent
 FLOORS = [
     {"errors", "compilation", "arrow"},
     {"lexicon", "paragraphs", "corpus", "config", "oddities", "scaffold"},
-    {"bundle", "text_tables", "summaries"},
+    {"bundle", "text_tables", "summaries", "splitting"},
     {"readers"},
     {"segmentation"},
     {"features", "calibration", "context"},
