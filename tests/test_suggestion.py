@@ -362,12 +362,30 @@ def test_skipped_texts_can_be_seen_again_and_buttons_do_what_keys_do(browser: "B
     assert browser.complaints() == []
 
 
-def test_pages_that_ask_something_else_keep_their_own_progress(browser: "Browser", tmp_path: Path) -> None:
+def test_pages_keep_their_own_progress_and_their_corpora_join(browser: "Browser", tmp_path: Path) -> None:
     open_page(browser, tmp_path, labelling_page(ASKED, TOPICS, "m"))
-    press(browser, "1")
+    press(browser, "2")
+    first = downloaded(browser, tmp_path)
+    together = first.read_bytes()
+    first.unlink()
     (tmp_path / "label.html").write_text(labelling_page(ASKED[1:], TOPICS, "m"), encoding="utf-8")
     browser.open((tmp_path / "label.html").as_uri())
     assert browser.one("#count").text.startswith("0 / 4")
+    press(browser, "1")
+    second = downloaded(browser, tmp_path)
+    assert second.name != first.name
+    (tmp_path / "all.jsonl").write_bytes(together + second.read_bytes())
+    assert read_corpus(tmp_path / "all.jsonl").topics == ["体育", "财经"]
+
+
+def test_of_very_many_topics_typing_finds_one(browser: "Browser", tmp_path: Path) -> None:
+    open_page(browser, tmp_path, labelling_page(ASKED, [*TOPICS, *(f"topic {n:03}" for n in range(300))], "m"))
+    assert len(browser.find("#topics .chip")) == 60
+    assert browser.find("#topics li")[-1].text.startswith("245 ")
+    press(browser, *"topic 299")
+    assert [name.text for name in browser.find("#topics .name")] == ["topic 299"]
+    press(browser, "\ue007")  # Enter
+    assert read_corpus(downloaded(browser, tmp_path)).topics == ["topic 299"]
 
 
 def test_a_browser_that_keeps_nothing_is_told_of(browser: "Browser", tmp_path: Path) -> None:
