@@ -24,7 +24,7 @@ FLOORS = [
     {"pipeline", "evaluation"},
     {"tracking", "audit", "significance", "search"},
     {"report", "predict", "writers", "progress", "leaderboard"},
-    {"serving", "jobs", "overview"},
+    {"serving", "jobs", "overview", "suggestion"},
     {"spark", "pages", "terminal"},
     {"server"},
     {"cli"},

@@ -243,7 +243,11 @@ def weigh_counts(counts: Sequence[TermCounts], spaces: Sequence[TermSpace], opti
 
 
 def weigh_texts(
-    texts: Texts, spaces: Sequence[TermSpace], options: FeatureOptions, tables: TextTables, n_jobs: int | None = None
+    texts: Texts | CodePoints,
+    spaces: Sequence[TermSpace],
+    options: FeatureOptions,
+    tables: TextTables,
+    n_jobs: int | None = None,
 ) -> Rows:
     """Return the weights of the known terms of each text, the spaces side by side."""
     tools = _tools(spaces, options, tables)

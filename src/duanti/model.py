@@ -22,7 +22,7 @@ from duanti.compilation import kernel
 from duanti.context import Context
 from duanti.errors import BundleError
 from duanti.explanation import Explanation, explain_text
-from duanti.features import FeatureOptions, TermCounts, TermSpace, count_terms, score_texts
+from duanti.features import FeatureOptions, Rows, TermCounts, TermSpace, count_terms, score_texts, weigh_texts
 from duanti.lexicon import Forms, Lexicon, TextTables, read_only
 from duanti.paragraphs import WITHOUT_TOPIC, Paragraph, split_paragraphs
 from duanti.segmentation import CodePoints, Texts
@@ -309,6 +309,10 @@ class TopicModel:
     def count_terms(self, texts: Texts, n_jobs: int | None = None) -> list[TermCounts]:
         """Count all terms of some texts, known or not, one ``TermCounts`` for each space."""
         return count_terms(self._matter(texts), self.options, self.tables, n_jobs)
+
+    def weigh(self, texts: Texts, n_jobs: int | None = None) -> Rows:
+        """Return the TF-IDF weights of the known terms of each text, columns in the order of ``spaces``."""
+        return weigh_texts(self._matter(texts), self.spaces, self.options, self.tables, n_jobs)
 
     @staticmethod
     def _matter(texts: Texts | CodePoints) -> CodePoints:

@@ -93,6 +93,7 @@ class Labelled(NamedTuple):
     n_bytes: int
     reading: float  # seconds
     scoring: float
+    in_document: NDArray[np.bool_]  # of each row but summaries: a paragraph of a document, or a text by itself
 
 
 class Pieces(NamedTuple):
@@ -414,7 +415,8 @@ def _decide(model: TopicModel, part: _Part, options: PredictOptions) -> Labelled
     if options.summary:
         batch, texts = with_summaries(batch, texts, documents)
     seconds = part.scoring + time.perf_counter() - begin
-    return Labelled(batch, texts, part.rejects, part.n_rows, part.n_bytes, part.reading, seconds)
+    costs = (part.n_rows, part.n_bytes, part.reading, seconds)
+    return Labelled(batch, texts, part.rejects, *costs, part.in_document)
 
 
 def _decided(topics: Sequence[str], decisions: Decisions) -> Iterator[pa.Array]:
