@@ -1,17 +1,22 @@
-"""Pages: a document with its topics down the margin, the page to try a model on, and the report of a run.
+"""Pages: a document with its topics down the margin, the page to try a model on, the page to label texts with, and the
+report of a run.
 
 Owns all HTML, and the only import of jinja2. A page is one file that asks no other host for anything: its policy lets
 nothing run but the script it came with. What comes from data travels as JSON and is put in as text, never as markup.
-Refuses to know models and servers: what is shown comes as plain data (see ``Overview.as_dict`` and ``describe_run``).
+Refuses to know models and servers: what is shown comes as plain data (see ``Overview.as_dict``,
+``Suggestion.as_dict`` and ``report.describe_run``).
 
-    templates/page.html, .css, .js   what all have in common: explanation.html, try.html and report.html fill it
-    templates/documents.js           how documents are drawn; try.js asks the server
-    templates/report.css, .js        how the report of a run is drawn
+    templates/page.html, .css, .js      what all have in common: the other .html fill it
+    templates/words.js                  how a text is shaded by what speaks for a topic
+    templates/document.js               how a document is drawn; try.js asks the server
+    templates/report.css, .js           how the report of a run is drawn
+    templates/label.css, .js            asks a person
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -27,23 +32,33 @@ _TEMPLATES = Path(__file__).parent / "templates"
 def explanation_page(documents: Sequence[Mapping[str, Any]], topics: Sequence[str], model: str) -> str:
     """Return a page of whole documents: each an ``Overview.as_dict()`` with the explanations of its paragraphs."""
     data = {"documents": documents, "topics": topics, "model": model}
-    return _page("explanation.html", data, ["page.js", "documents.js"])
+    return _page("explanation.html", data, ["words.js", "document.js"])
 
 
 def try_page(topics: Sequence[str], model: str, *, knows_context: bool, explain_up_to: int) -> str:
     """Return the page that asks its own server; texts of up to ``explain_up_to`` characters are explained too."""
     data = {"topics": topics, "model": model, "knows_context": knows_context, "explain_up_to": explain_up_to}
-    return _page("try.html", data, ["page.js", "documents.js", "try.js"])
+    return _page("try.html", data, ["words.js", "document.js", "try.js"])
+
+
+def labelling_page(suggestions: Sequence[Mapping[str, Any]], topics: Sequence[str], model: str) -> str:
+    """Return a page that asks for the topic of each text, by keyboard: each a ``Suggestion.as_dict()``.
+
+    A browser keeps what was done under the digest of what is asked, so that no two pages share it.
+    """
+    data = {"suggestions": suggestions, "topics": topics, "model": model}
+    key = hashlib.sha256(json.dumps(data).encode()).hexdigest()[:12]
+    return _page("label.html", {**data, "key": key}, ["label.js"], ["label.css"])
 
 
 def report_page(run: Mapping[str, Any]) -> str:
     """Return the report of a run, as ``report.describe_run`` tells it."""
-    return _page("report.html", run, ["page.js", "report.js"], ["page.css", "report.css"])
+    return _page("report.html", run, ["words.js", "report.js"], ["report.css"])
 
 
-def _page(template: str, data: Mapping[str, Any], scripts: Sequence[str], styles: Sequence[str] = ("page.css",)) -> str:
-    script = "\n".join([*map(_read, scripts), "drawAll();\n"])
-    style = "\n".join(map(_read, styles))
+def _page(template: str, data: Mapping[str, Any], scripts: Sequence[str], styles: Sequence[str] = ()) -> str:
+    script = "\n".join([*map(_read, ["page.js", *scripts]), "drawAll();\n"])
+    style = "\n".join(map(_read, ["page.css", *styles]))
     policy = (
         f"default-src 'none'; script-src {_allowed(script)}; style-src {_allowed(style)}; img-src data:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'"
