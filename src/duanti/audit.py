@@ -110,7 +110,7 @@ class Reliance:
 @dataclass(frozen=True)
 class Audit:
     """All that was found. ``leakage`` only where there is something to test on; ``reliance`` None where no
-    classifier can be fitted, for want of topics or documents."""
+    classifier can be fitted, for want of topics or documents, or because the corpus is multi-label."""
 
     corpora: tuple[Corpus, ...]
     findings: tuple[Finding, ...]
@@ -158,7 +158,7 @@ def audit(
     """Look for everything that may be wrong with a labelled corpus, and with it as the training set for another.
 
     Texts of ``threshold`` (0.5 to 1) are nearly the same. ``progress`` is told each stage as it begins. The number
-    of processes changes nothing.
+    of processes changes nothing. Classifiers judge rows that have one topic; a multi-label corpus is looked at without.
     """
     corpus = scan.corpus
     progress(f"looking for duplicates among {len(corpus):,} texts")
@@ -170,7 +170,7 @@ def audit(
         leak = _leakage(corpus, against.corpus, matches)
         findings += [*_unusable(against), *_odd(against), *_across(scan, against, matches), *_shared(scan, against)]
     reliance = None
-    if len(corpus.topic_counts) > 1 and len(set(corpus.groups)) > 1:
+    if not corpus.multi_label and len(corpus.topic_counts) > 1 and len(set(corpus.groups)) > 1:
         progress("scoring texts by classifiers that did not learn from them")
         jury = _Jury(corpus, against.corpus if against else None, n_jobs or available_cores())
         folds = np.asarray(
@@ -194,7 +194,7 @@ def leakage(training: Corpus, test: Corpus, *, threshold: float = THRESHOLD, n_j
 def imbalance(corpus: Corpus) -> float:
     """Return the rows of the largest topic over those of the smallest."""
     counts = corpus.topic_counts.values()
-    return max(counts) / min(counts)
+    return max(counts) / min(counts) if counts else 1.0
 
 
 def _leakage(training: Corpus, test: Corpus, matches: Matches) -> Leakage:
@@ -233,8 +233,9 @@ def _odd(scan: Scan) -> Iterator[Finding]:
 
 def _rare_topics(corpus: Corpus) -> Iterator[Finding]:
     documents: dict[str, set[int]] = {}
-    for topic, group in zip(corpus.topics, corpus.groups, strict=True):
-        documents.setdefault(topic, set()).add(group)
+    for topics, group in zip(corpus.topic_sets, corpus.groups, strict=True):
+        for topic in topics:
+            documents.setdefault(topic, set()).add(group)
     for topic, rows in corpus.topic_counts.items():
         if len(documents[topic]) < _N_FOLDS:
             what = f"{rows:,} rows in {len(documents[topic])} documents"
@@ -318,7 +319,7 @@ class _Jury:
     def scores(self, splits: Sequence[Split]) -> tuple[NDArray[np.float64], float]:
         """``held_out_scores`` of these splits of the rows, those of the first corpus first."""
         learner = Learner(self.vectorizer, members_of(self.config.classifier), self.config.seed)
-        return held_out_scores(learner, self.counts, self.y, splits, self.n_jobs)
+        return held_out_scores(learner, self.counts, self.gold, splits, self.n_jobs)
 
     def hits(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which rows were given their topic; none that nobody scored."""

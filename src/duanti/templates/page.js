@@ -117,7 +117,8 @@ function drawParagraph(part, number) {
     margin.append(element("span", "quiet", say("noTopic")));
   }
   const told = part.topic === null ? [] : [{ topic: part.topic, probability: part.probability }, ...part.alternatives];
-  const chips = told.map((each, place) => drawChip(each, place === 0, part.explanation));
+  const isTold = (each, place) => (part.topics ? part.topics.includes(each.topic) : place === 0);
+  const chips = told.map((each, place) => drawChip(each, isTold(each, place), part.explanation));
   chips.forEach((chip, place) => {
     if (part.explanation) chip.addEventListener("click", () => choose(place));
   });
@@ -197,7 +198,7 @@ function drawTerms(terms, spans, part, topic) {
   const sum = element("dd", "digits", `${scores[topic].toFixed(3)} (${say("bias")} ${signed(bias[topic])})`);
   list.append(element("dt", "", say("score")), sum);
   const [own] = Object.entries(scores).sort((a, b) => b[1] - a[1])[0];
-  if (topic === part.topic && own !== topic) list.append(element("dt", "", "⇅"), element("dd", "quiet", `${say("inContext")} ${own}`));
+  if (topic === part.topic && own !== topic && !part.topics) list.append(element("dt", "", "⇅"), element("dd", "quiet", `${say("inContext")} ${own}`));
   return list;
 }
 
