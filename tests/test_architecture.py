@@ -13,7 +13,7 @@ SOURCE = Path(duanti.__file__).parent
 FLOORS = [
     {"errors", "compilation", "arrow"},
     {"lexicon", "paragraphs", "corpus", "config", "oddities", "scaffold"},
-    {"bundle", "text_tables", "summaries"},
+    {"bundle", "text_tables", "summaries", "splitting"},
     {"readers"},
     {"segmentation"},
     {"features", "calibration", "thresholds", "context", "multi_label"},
@@ -24,7 +24,7 @@ FLOORS = [
     {"pipeline", "evaluation"},
     {"tracking", "audit", "significance", "search"},
     {"report", "predict", "writers", "progress", "leaderboard"},
-    {"serving", "jobs", "overview"},
+    {"serving", "jobs", "overview", "suggestion"},
     {"spark", "pages", "terminal"},
     {"server"},
     {"cli"},

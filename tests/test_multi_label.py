@@ -613,6 +613,11 @@ def test_a_search_finds_what_is_best_out_of_fold(project: Path) -> None:
     assert best.multi_label
 
 
+def test_what_to_label_next_is_refused_in_one_line(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["suggest", str(bundle), str(ROOT / "data" / "starter" / "article.txt")]) == 1
+    assert capsys.readouterr().err.startswith("duanti: the model is multi-label; what to label next")
+
+
 def test_check_looks_at_sets_without_classifiers(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
         ("同一句话说了两遍", ["甲", "乙"]),

@@ -8,8 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from duanti import read_corpus, split_paragraphs
-from duanti.paragraphs import WITHOUT_TOPIC, matter, matter_spans
-from duanti.segmentation import CodePoints
+from duanti.paragraphs import WITHOUT_TOPIC, matter
 
 NEWS = "国务院召开会议,部署下一阶段工作。"
 LONG = (
@@ -366,50 +365,3 @@ def test_no_statute_is_boilerplate(corpora: Path) -> None:
     assert len(texts) == 5000
     assert [p.text for text in texts for p in split_paragraphs(text) if p.kind in WITHOUT_TOPIC] == []
     assert sum(matter(text) != text for text in texts) < len(texts) / 1000
-
-
-def spans_of(texts: list[str]) -> list[str]:
-    batch = CodePoints.of(texts)
-    return batch.narrowed(*matter_spans(*batch)).texts()
-
-
-# What datelines and bylines are made of, and what stands beside them.
-PIECES = [
-    "中新网",
-    "4月9日",
-    "电",
-    " ",
-    "\u200b",
-    "（",
-    "）",
-    "(",
-    ")",
-    "】",
-    "记者",
-    "徐灿",
-    "。",
-    "㍿",
-    "⑴",
-    "讯",
-    "本报",
-    "𠀀",
-    LONG,
-]
-
-
-@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), max_size=5))
-@settings(max_examples=500, deadline=None)
-def test_the_matter_of_many_texts_is_the_matter_of_each(texts: list[str]) -> None:
-    assert spans_of(texts) == [matter(text) for text in texts]
-
-
-@given(st.lists(st.text(max_size=80), max_size=5))
-@settings(deadline=None)
-def test_the_matter_of_any_texts_is_the_matter_of_each(texts: list[str]) -> None:
-    assert spans_of(texts) == [matter(text) for text in texts]
-
-
-@pytest.mark.parametrize("name", ["law_chapters/dev", "thucnews/dev", "csldcp/dev", "tnews/train"])
-def test_the_matter_of_a_real_corpus_is_the_matter_of_each_text(corpora: Path, name: str) -> None:
-    texts = list(read_corpus(corpora / f"{name}.jsonl.gz").texts)[:20_000]
-    assert spans_of(texts) == [matter(text) for text in texts]

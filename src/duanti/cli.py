@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_inspect(verbs)
     _add_explain(verbs)
     _add_check(verbs)
+    _add_suggest(verbs)
     _add_drift(verbs)
     _add_serve(verbs)
     _add_new(verbs)
@@ -258,6 +259,33 @@ def _add_check(verbs: Any) -> None:
     verb.add_argument("--encoding", metavar="NAME", help="of the corpora (default: UTF-8, or GB18030 if they are that)")
     verb.add_argument("--jobs", type=_positive, metavar="N", help="processes (default: all cores)")
     verb.set_defaults(run=_check)
+
+
+def _add_suggest(verbs: Any) -> None:
+    verb = verbs.add_parser(
+        "suggest",
+        help="choose the texts whose labels would teach a model most",
+        description="Choose texts to label next, of any number: those the model is least sure of, and no two alike. "
+        "Prints JSON lines, the most useful first; -o PAGE.html writes a page to label them with, by keyboard.",
+    )
+    verb.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or models:/NAME@ALIAS")
+    verb.add_argument(
+        "inputs", metavar="INPUT", nargs="*", default=["-"], help="files or folders; - is stdin (default)"
+    )
+    verb.add_argument("-n", type=_positive, default=200, metavar="N", help="texts to suggest (default: 200)")
+    verb.add_argument(
+        "-o", "--output", metavar="OUTPUT", help="a page (.html), or JSON lines (.jsonl); default: stdout"
+    )
+    verb.add_argument(
+        "--labelled",
+        action="append",
+        default=[],
+        metavar="CORPUS",
+        help="a labelled corpus: what is in it, or nearly so, is not suggested again; may be repeated",
+    )
+    _add_no_context(verb)
+    _add_reading(verb)
+    verb.set_defaults(run=_suggest)
 
 
 def _add_serve(verbs: Any) -> None:
@@ -598,6 +626,36 @@ def _explain(options: argparse.Namespace) -> None:
             print(json.dumps(overview.as_dict(), ensure_ascii=False))
         else:
             _show(draw_overview(overview, options.terms))
+
+
+def _suggest(options: argparse.Namespace) -> None:
+    from duanti.corpus import read_corpus
+    from duanti.jobs import Account, stream_job
+    from duanti.predict import PredictOptions
+    from duanti.readers import find_sources
+    from duanti.suggestion import RANKED, always_deciding, suggest
+
+    ending = Path(options.output).suffix.lower() if options.output else ".jsonl"
+    if ending not in (".html", ".jsonl"):
+        raise UsageError(f"{options.output}: cannot tell what to write from its ending. Use .html or .jsonl.")
+    if ending == ".html":
+        _require("jinja2", "duanti suggest -o PAGE.html needs Jinja2", "serve")
+    model, sources, account = load_model(options.bundle), find_sources(options.inputs, options.input_format), Account()
+    known = [text for path in options.labelled for text in read_corpus(path).texts]
+    predicting = PredictOptions(options.unit, RANKED, options.jobs, options.context)
+    labelled = stream_job(always_deciding(model), sources, _reading(options), predicting, account, _tell_reject)
+    told = [each.as_dict() for each in suggest(model, labelled, options.n, known, options.jobs)]
+    if ending == ".html":
+        from duanti.pages import labelling_page
+
+        _write_whole(Path(options.output), [labelling_page(told, model.topics, str(model.provenance.get("name", "")))])
+    elif options.output:
+        _write_lines(Path(options.output), told)
+    else:
+        for each in told:
+            print(json.dumps(each, ensure_ascii=False))
+    summary = f"{len(told):,} of {account.output_rows:,} texts suggested"
+    print(f"duanti: {summary}" + (f"; {_balance(account)}" if account.rejected else ""), file=sys.stderr)
 
 
 def _serve(options: argparse.Namespace) -> None:

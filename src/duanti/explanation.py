@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from duanti.features import FeatureOptions, TermKind, TermSpace, prepare, term_hashes, weigh_texts
 from duanti.lexicon import TextTables
-from duanti.paragraphs import matter_spans
 from duanti.segmentation import CodePoints, token_ends
+from duanti.splitting import matter_spans
 
 # Where something stands: begin and end in code points of the text as given, half open.
 Span: TypeAlias = tuple[int, int]

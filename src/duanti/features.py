@@ -28,7 +28,7 @@ from duanti.arrow import as_numpy
 from duanti.compilation import announce, borrowed, code_folder, inlined, kernel
 from duanti.errors import DataError
 from duanti.lexicon import CAPITAL_SIGMA, EXPANSION, Forms, Lexicon, TextTables, read_only
-from duanti.segmentation import CodePoints, Texts, in_slices, in_threads, make_scratch, segment
+from duanti.segmentation import CodePoints, Texts, in_slices, in_threads, make_scratch, segment, write_utf8
 
 TermKind = Literal["word", "character"]
 
@@ -243,7 +243,11 @@ def weigh_counts(counts: Sequence[TermCounts], spaces: Sequence[TermSpace], opti
 
 
 def weigh_texts(
-    texts: Texts, spaces: Sequence[TermSpace], options: FeatureOptions, tables: TextTables, n_jobs: int | None = None
+    texts: Texts | CodePoints,
+    spaces: Sequence[TermSpace],
+    options: FeatureOptions,
+    tables: TextTables,
+    n_jobs: int | None = None,
 ) -> Rows:
     """Return the weights of the known terms of each text, the spaces side by side."""
     tools = _tools(spaces, options, tables)
@@ -879,36 +883,13 @@ def _write_name(text: Any, first: int, length: int, analyzer: _Analyzer, column:
     if analyzer.is_word:
         for i in range(first, first + length):
             if i > first:
-                filled = _write_utf8(names.data, filled, 32)
+                filled = write_utf8(names.data, filled, 32)
             for j in range(work.begins[i], work.ends[i]):
-                filled = _write_utf8(names.data, filled, text[j])
+                filled = write_utf8(names.data, filled, text[j])
     else:
         for i in range(first, first + length):
-            filled = _write_utf8(names.data, filled, work.folded[i])
+            filled = write_utf8(names.data, filled, work.folded[i])
     return filled
-
-
-@kernel
-def _write_utf8(data: Any, place: int, character: Any) -> int:
-    """Write one code point as UTF-8; returns where the next one goes."""
-    c = np.int64(character)
-    if c < 0x80:
-        data[place] = c
-        return place + 1
-    if c < 0x800:
-        data[place] = 0xC0 | c >> 6
-        data[place + 1] = 0x80 | c & 63
-        return place + 2
-    if c < 0x10000:
-        data[place] = 0xE0 | c >> 12
-        data[place + 1] = 0x80 | c >> 6 & 63
-        data[place + 2] = 0x80 | c & 63
-        return place + 3
-    data[place] = 0xF0 | c >> 18
-    data[place + 1] = 0x80 | c >> 12 & 63
-    data[place + 2] = 0x80 | c >> 6 & 63
-    data[place + 3] = 0x80 | c & 63
-    return place + 4
 
 
 @kernel

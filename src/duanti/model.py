@@ -22,10 +22,11 @@ from duanti.compilation import kernel
 from duanti.context import Context
 from duanti.errors import BundleError
 from duanti.explanation import Explanation, explain_text
-from duanti.features import FeatureOptions, TermCounts, TermSpace, count_terms, score_texts
+from duanti.features import FeatureOptions, Rows, TermCounts, TermSpace, count_terms, score_texts, weigh_texts
 from duanti.lexicon import Forms, Lexicon, TextTables, read_only
-from duanti.paragraphs import WITHOUT_TOPIC, Paragraph, matter_spans, split_paragraphs
+from duanti.paragraphs import WITHOUT_TOPIC, Paragraph, split_paragraphs
 from duanti.segmentation import CodePoints, Texts
+from duanti.splitting import matter_spans
 
 _Tables = TypeVar("_Tables")
 
@@ -230,7 +231,9 @@ class TopicModel:
         """Return what ``predict`` says, as arrays. A null text counts as an empty one."""
         return self.decide_scores(*self.score(texts, n_jobs), top=top)
 
-    def score(self, texts: Texts, n_jobs: int | None = None) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def score(
+        self, texts: Texts | CodePoints, n_jobs: int | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return the scores of each text (n_texts, n_topics), and how many distinct terms of it are known."""
         matters = self._matter(texts)
         return score_texts(
@@ -334,8 +337,12 @@ class TopicModel:
         """Count all terms of some texts, known or not, one ``TermCounts`` for each space."""
         return count_terms(self._matter(texts), self.options, self.tables, n_jobs)
 
+    def weigh(self, texts: Texts, n_jobs: int | None = None) -> Rows:
+        """Return the TF-IDF weights of the known terms of each text, columns in the order of ``spaces``."""
+        return weigh_texts(self._matter(texts), self.spaces, self.options, self.tables, n_jobs)
+
     @staticmethod
-    def _matter(texts: Texts) -> CodePoints:
+    def _matter(texts: Texts | CodePoints) -> CodePoints:
         """What counts of texts: neither a dateline nor a byline does."""
         batch = CodePoints.of(texts)
         return batch.narrowed(*matter_spans(*batch))

@@ -1,16 +1,19 @@
-"""Pages: a document with its topics down the margin, and the page to try a model on.
+"""Pages: a document with its topics down the margin, the page to try a model on, and the page to label texts with.
 
 Owns all HTML, and the only import of jinja2. A page is one file that asks no other host for anything: its policy lets
 nothing run but the script it came with. What comes from data travels as JSON and is put in as text, never as markup.
-Refuses to know models and servers: what is shown comes as plain data (see ``Overview.as_dict``).
+Refuses to know models and servers: what is shown comes as plain data (see ``Overview.as_dict`` and
+``Suggestion.as_dict``).
 
-    templates/page.html         what both have in common: explanation.html and try.html fill it
-    templates/page.css, .js     how a document is drawn; try.js asks the server
+    templates/page.html, .css, .js      what all have in common: explanation.html, try.html and label.html fill it
+    templates/document.js               how a document is drawn; try.js asks the server
+    templates/label.css, .js            asks a person
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -25,18 +28,28 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 def explanation_page(documents: Sequence[Mapping[str, Any]], topics: Sequence[str], model: str) -> str:
     """Return a page of whole documents: each an ``Overview.as_dict()`` with the explanations of its paragraphs."""
-    return _page("explanation.html", {"documents": documents, "topics": topics, "model": model}, ["page.js"])
+    return _page("explanation.html", {"documents": documents, "topics": topics, "model": model}, ["document.js"])
 
 
 def try_page(topics: Sequence[str], model: str, *, knows_context: bool, explain_up_to: int) -> str:
     """Return the page that asks its own server; texts of up to ``explain_up_to`` characters are explained too."""
     data = {"topics": topics, "model": model, "knows_context": knows_context, "explain_up_to": explain_up_to}
-    return _page("try.html", data, ["page.js", "try.js"])
+    return _page("try.html", data, ["document.js", "try.js"])
 
 
-def _page(template: str, data: Mapping[str, Any], scripts: Sequence[str]) -> str:
-    script = "\n".join([*map(_read, scripts), "drawAll();\n"])
-    style = _read("page.css")
+def labelling_page(suggestions: Sequence[Mapping[str, Any]], topics: Sequence[str], model: str) -> str:
+    """Return a page that asks for the topic of each text, by keyboard: each a ``Suggestion.as_dict()``.
+
+    A browser keeps what was done under the digest of what is asked, so that no two pages share it.
+    """
+    data = {"suggestions": suggestions, "topics": topics, "model": model}
+    key = hashlib.sha256(json.dumps(data).encode()).hexdigest()[:12]
+    return _page("label.html", {**data, "key": key}, ["label.js"], ["label.css"])
+
+
+def _page(template: str, data: Mapping[str, Any], scripts: Sequence[str], styles: Sequence[str] = ()) -> str:
+    script = "\n".join([*map(_read, ["page.js", *scripts]), "drawAll();\n"])
+    style = "\n".join(map(_read, ["page.css", *styles]))
     policy = (
         f"default-src 'none'; script-src {_allowed(script)}; style-src {_allowed(style)}; img-src data:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'"

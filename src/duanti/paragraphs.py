@@ -17,13 +17,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
-
-from duanti.compilation import kernel
+from typing import Literal
 
 Kind = Literal["body", "lead", "heading", "byline", "boilerplate"]
 
@@ -46,16 +40,21 @@ class Paragraph:
 
 
 # A line ends where an editor or a browser would end it.
-_LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
+_LINE_ENDS = r"\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
+LINE_END = re.compile(rf"[{_LINE_ENDS}]")
+_LINE = re.compile(rf"[^{_LINE_ENDS}]+")
 _ZERO_WIDTH = "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff"
-_EDGE = re.compile(rf"^[\s{_ZERO_WIDTH}]+|[\s{_ZERO_WIDTH}]+$")
-_INVISIBLE = re.compile(rf"[{_ZERO_WIDTH}]")
+EDGE = re.compile(rf"[\s{_ZERO_WIDTH}]")
+_EDGES = re.compile(rf"^{EDGE.pattern}+|{EDGE.pattern}+$")
+INVISIBLE = re.compile(rf"[{_ZERO_WIDTH}]")
 
 # How far into a line a dateline may reach, and how far from its end a byline may begin.
-_HEAD, _TAIL = 120, 60
-_BYLINE_MIN_LENGTH = 60
-_HEADING_MAX_LENGTH = 40
-_FOOTER_MAX_LENGTH = 200
+HEAD, TAIL = 120, 60
+BYLINE_MIN_LENGTH = 60
+HEADING_MAX_LENGTH = 40
+FOOTER_MAX_LENGTH = 200
+# What closes a sentence, and what may stand behind it.
+CLOSING_MARKS, AFTER_CLOSING_MARK = frozenset("。.!?;:…,"), "”’\"')》】] "
 
 _HAN = r"\u3400-\u4dbf\u4e00-\u9fff\u3007"
 _DATE = r"(?:(?:\d{4}年)?\d{1,2}月(?:\d{1,2}日)?|\d{1,2}日|今日|今天|昨日|昨天)"
@@ -158,105 +157,25 @@ def matter(text: str) -> str:
     The text is taken as body text: only a dateline at its head and a byline at its end are left out. Applying
     it again changes nothing.
     """
-    start, end = _matter_span(text, 0, len(text))
+    start, end = matter_span(text)
     return text[start:end]
 
 
-def matter_spans(values: NDArray[np.uint32], offsets: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where the matter of many texts begins and ends in ``values``: ``matter``, without a string per text.
-
-    ``values`` are the code points of all texts, ``offsets`` (n_texts + 1) where each begins.
-    """
-    begins, ends = offsets[:-1].copy(), offsets[1:].copy()
-    for i in np.flatnonzero(_may_be_narrowed(values, offsets, _classes())).tolist():
-        text = values[begins[i] : ends[i]].tobytes().decode("utf-32-le", "surrogatepass")
-        start, end = _matter_span(text, 0, len(text))
-        begins[i], ends[i] = begins[i] + start, begins[i] + end
-    return begins, ends
+def matter_span(text: str) -> tuple[int, int]:
+    """Return where ``matter`` begins and ends."""
+    return _narrowed(text, 0, len(text))
 
 
-# What every dateline and every byline has: one of the first within so many characters of the line's own, and one of
-# the second before _HEAD; a closing bracket as the last character, or as the one before it.
-_OF_MEDIUM, _OF_REPORT, _CLOSING = frozenset("社网报刊台视浪狐讯凰"), frozenset("电讯息道"), frozenset(")】]")
-_MEDIUM_BEFORE = 13
-_IS_SPACE, _IS_OF_MEDIUM, _IS_OF_REPORT, _IS_CLOSING = 1, 2, 4, 8
-
-
-@lru_cache(maxsize=1)
-def _classes() -> NDArray[np.uint8]:
-    """What each code point of the basic plane may be when it is folded."""
-    plane = "".join(map(chr, range(1 << 16)))
-    classes = np.zeros(1 << 16, np.uint8)
-    for character in _INVISIBLE.findall(plane):
-        classes[ord(character)] = _IS_SPACE
-    has_form = [c for c in plane if unicodedata.decomposition(c) or c.isspace()]
-    for character in (*has_form, *_OF_MEDIUM, *_OF_REPORT, *_CLOSING):
-        form = unicodedata.normalize("NFKC", character)
-        if not form.strip():
-            classes[ord(character)] = _IS_SPACE
-        for members, bit in ((_OF_MEDIUM, _IS_OF_MEDIUM), (_OF_REPORT, _IS_OF_REPORT), (_CLOSING, _IS_CLOSING)):
-            if not members.isdisjoint(form):
-                classes[ord(character)] |= bit
-    classes.flags.writeable = False
-    return classes
-
-
-@kernel
-def _may_be_narrowed(values: Any, offsets: Any, classes: Any) -> Any:
-    """Which texts have what a dateline or a byline cannot do without: a sieve, most of what it keeps has neither."""
-    kept = np.zeros(len(offsets) - 1, np.bool_)
-    for i in range(len(kept)):
-        kept[i] = _may_have_dateline(values, offsets[i], offsets[i + 1], classes) or (
-            offsets[i + 1] - offsets[i] >= _BYLINE_MIN_LENGTH
-            and _may_have_byline(values, offsets[i], offsets[i + 1], classes)
-        )
-    return kept
-
-
-@kernel
-def _class_of(c: Any, classes: Any) -> Any:
-    """Beyond the basic plane, where the table ends, everything may be anything but space."""
-    return classes[c] if c < len(classes) else np.uint8(_IS_OF_MEDIUM | _IS_OF_REPORT | _IS_CLOSING)
-
-
-@kernel
-def _may_have_dateline(values: Any, begin: int, end: int, classes: Any) -> bool:
-    seen = 0
-    found = False
-    head = min(end, begin + _HEAD)
-    for place in range(begin, head):
-        c = _class_of(values[place], classes)
-        if c & _IS_SPACE == 0:
-            seen += 1
-            found = c & _IS_OF_MEDIUM != 0
-        if found or seen == _MEDIUM_BEFORE:
-            break
-    if found:
-        for place in range(begin, head):
-            if _class_of(values[place], classes) & _IS_OF_REPORT:
-                return True
-    return False
-
-
-@kernel
-def _may_have_byline(values: Any, begin: int, end: int, classes: Any) -> bool:
-    seen = 0
-    for place in range(end - 1, begin - 1, -1):
-        c = _class_of(values[place], classes)
-        if c & _IS_CLOSING:
-            return True
-        if c & _IS_SPACE == 0:
-            seen += 1
-            if seen == 2:
-                break
-    return False
+def paragraph_of(line: str) -> Paragraph:
+    """Return what a line is that is not blank, without line ends and without indentation."""
+    return _paragraph(line, 0, len(line))
 
 
 def _trim(line: re.Match[str]) -> tuple[int, int] | None:
     """Offsets of a line without indentation and invisible marks at its edges; None when nothing is left."""
     content = line.group()
     start, end = 0, len(content)
-    for edge in _EDGE.finditer(content):
+    for edge in _EDGES.finditer(content):
         if edge.start() == 0:
             start = edge.end()
         if edge.end() == len(content):
@@ -270,7 +189,7 @@ def _paragraph(text: str, start: int, end: int) -> Paragraph:
         return Paragraph(line, start, end, "boilerplate")
     if _is_byline(line):
         return Paragraph(line, start, end, "byline")
-    matter_start, matter_end = _matter_span(text, start, end)
+    matter_start, matter_end = _narrowed(text, start, end)
     if matter_start == matter_end:  # a dateline and nothing behind it
         return Paragraph(line, start, end, "byline")
     kind: Kind = "body"
@@ -281,7 +200,7 @@ def _paragraph(text: str, start: int, end: int) -> Paragraph:
     return Paragraph(text[matter_start:matter_end], matter_start, matter_end, kind)
 
 
-def _matter_span(text: str, start: int, end: int) -> tuple[int, int]:
+def _narrowed(text: str, start: int, end: int) -> tuple[int, int]:
     """Narrow a span until neither a dateline opens it nor a byline closes it."""
     while True:
         narrower = _after_dateline(text, start, end), _before_byline(text, start, end)
@@ -291,15 +210,15 @@ def _matter_span(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _after_dateline(text: str, start: int, end: int) -> int:
-    head, origin = _fold(text[start : min(end, start + _HEAD)])
+    head, origin = _fold(text[start : min(end, start + HEAD)])
     found = _DATELINE.match(head)
     return start + origin[found.end()] if found else start
 
 
 def _before_byline(text: str, start: int, end: int) -> int:
-    if end - start < _BYLINE_MIN_LENGTH:
+    if end - start < BYLINE_MIN_LENGTH:
         return end
-    tail_start = end - _TAIL
+    tail_start = end - TAIL
     tail, origin = _fold(text[tail_start:end])
     found = _CLOSING_BRACKET.search(tail.rstrip())
     if found is None or not _holds_name(found.group(1)):
@@ -316,11 +235,11 @@ def _holds_name(words: str) -> bool:
 
 
 def _is_boilerplate(line: str) -> bool:
-    return len(line) <= _FOOTER_MAX_LENGTH and _BOILERPLATE.search(_fold(line)[0]) is not None
+    return len(line) <= FOOTER_MAX_LENGTH and _BOILERPLATE.search(_fold(line)[0]) is not None
 
 
 def _is_byline(line: str) -> bool:
-    if len(line) > _TAIL:
+    if len(line) > TAIL:
         return False
     folded = _fold(line)[0].strip()
     bracket = _CLOSING_BRACKET.match(folded)
@@ -330,7 +249,7 @@ def _is_byline(line: str) -> bool:
 
 
 def _is_heading(line: str) -> bool:
-    return len(line) <= _HEADING_MAX_LENGTH and _fold(line)[0].rstrip("”’\"')》】] ")[-1:] not in set("。.!?;:…,")
+    return len(line) <= HEADING_MAX_LENGTH and _fold(line)[0].rstrip(AFTER_CLOSING_MARK)[-1:] not in CLOSING_MARKS
 
 
 def _fold(text: str) -> tuple[str, Sequence[int]]:
@@ -352,7 +271,7 @@ class _FormsOfCharacters(dict[str, str]):
     """Each character's NFKC form, none for zero-width marks; those that were asked for are remembered."""
 
     def __missing__(self, character: str) -> str:
-        form = "" if _INVISIBLE.match(character) else unicodedata.normalize("NFKC", character)
+        form = "" if INVISIBLE.match(character) else unicodedata.normalize("NFKC", character)
         self[character] = form
         return form
 

@@ -26,9 +26,10 @@ from duanti.arrow import as_numpy, numbers, string, strings
 from duanti.drift import Profile
 from duanti.errors import DataError
 from duanti.model import Decisions, TopicModel
-from duanti.paragraphs import WITHOUT_TOPIC, split_paragraphs
+from duanti.paragraphs import WITHOUT_TOPIC
 from duanti.readers import Block, ReadOptions, Reject, Source, Work
-from duanti.segmentation import available_cores
+from duanti.segmentation import CodePoints, available_cores
+from duanti.splitting import KINDS, split_texts
 from duanti.summaries import SUMMARY_COLUMNS, with_summaries
 
 _Result = TypeVar("_Result")
@@ -94,6 +95,7 @@ class Labelled(NamedTuple):
     n_bytes: int
     reading: float  # seconds
     scoring: float
+    in_document: NDArray[np.bool_]  # of each row but summaries: a paragraph of a document, or a text by itself
 
 
 class Pieces(NamedTuple):
@@ -231,17 +233,17 @@ def _lengths(texts: pa.Array) -> NDArray[np.int64]:
     return as_numpy(pc.coalesce(lengths, numbers(np.zeros(1, np.int64))[0]))
 
 
-def _paragraphs(texts: pa.LargeStringArray) -> tuple[Pieces, list[str]]:
+def _paragraphs(texts: pa.LargeStringArray) -> tuple[Pieces, CodePoints]:
     """The paragraphs of texts, and what each says about the matter."""
-    split = [split_paragraphs(text or "") for text in texts.to_pylist()]
-    pieces = [piece for paragraphs in split for piece in paragraphs]
-    return Pieces(
-        np.repeat(np.arange(len(split)), [len(paragraphs) for paragraphs in split]),
-        strings([piece.text for piece in pieces]),
-        np.array([piece.start for piece in pieces], np.int64),
-        np.array([piece.end for piece in pieces], np.int64),
-        strings([piece.kind for piece in pieces]),
-    ), ["" if piece.kind in WITHOUT_TOPIC else piece.text for piece in pieces]
+    batch = CodePoints.of(texts)
+    lines = split_texts(*batch)
+    kinds = strings(KINDS).take(numbers(lines.kinds))
+    firsts = batch.offsets[lines.texts]
+    pieces = Pieces(
+        lines.texts, batch.strings(lines.begins, lines.ends), lines.begins - firsts, lines.ends - firsts, kinds
+    )
+    silent = np.isin(lines.kinds, [KINDS.index(kind) for kind in WITHOUT_TOPIC])
+    return pieces, batch.narrowed(lines.begins, np.where(silent, lines.begins, lines.ends))
 
 
 class _Part(NamedTuple):
@@ -415,7 +417,8 @@ def _decide(model: TopicModel, part: _Part, options: PredictOptions) -> Labelled
     if options.summary:
         batch, texts = with_summaries(batch, texts, documents)
     seconds = part.scoring + time.perf_counter() - begin
-    return Labelled(batch, texts, part.rejects, part.n_rows, part.n_bytes, part.reading, seconds)
+    costs = (part.n_rows, part.n_bytes, part.reading, seconds)
+    return Labelled(batch, texts, part.rejects, *costs, part.in_document)
 
 
 def _decided(topics: Sequence[str], decisions: Decisions) -> Iterator[pa.Array]:

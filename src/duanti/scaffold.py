@@ -14,7 +14,9 @@ from pathlib import Path
 from duanti.errors import DataError, UsageError
 
 _HERE = Path(__file__).parent
-_PACKED, _CHECKOUT = _HERE / "project", _HERE.parents[1]
+#: The folder of the package that a wheel carries it in.
+PACKED = "project"
+_CHECKOUT = _HERE.parents[1]
 #: What a project has, as patterns below its folder; pyproject.toml puts the same into the wheel.
 _PARTS = ("configs/*.yaml", "train/*.py", "data/README.md", "data/starter/*")
 _GITIGNORE = "__pycache__/\n.venv/\n/mlflow.db*\n/.mlflow.db.lock\n/mlruns/\n/models/\n"
@@ -54,7 +56,7 @@ def _refuse_taken(folder: Path) -> None:
 
 def _fill(folder: Path, made: list[Path]) -> None:
     """Write everything; ``made`` grows by each folder and file, before there is anything of it."""
-    source = _PACKED if _PACKED.is_dir() else _CHECKOUT
+    source = _HERE / PACKED if (_HERE / PACKED).is_dir() else _CHECKOUT
     for pattern in _PARTS:
         files = sorted(source.glob(pattern))
         assert files, f"{source} lacks {pattern}"

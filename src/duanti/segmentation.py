@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from duanti.arrow import large_strings
 from duanti.compilation import announce, borrowed, code_folder, inlined, kernel
 from duanti.errors import DataError
 from duanti.lexicon import HAN_FIRST, HAN_LAST, Lexicon, load_lexicon, read_only
@@ -83,6 +84,11 @@ class CodePoints(NamedTuple):
             self.values[begin:end].tobytes().decode("utf-32-le", "surrogatepass")
             for begin, end in pairwise(self.offsets.tolist())
         ]
+
+    def strings(self, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> pa.LargeStringArray:
+        """Parts of the texts, from ``begins`` to ``ends`` in ``values``, as Arrow's strings."""
+        offsets, data = _encode_utf8(self.values, begins, ends)
+        return large_strings(offsets, data, np.ones(len(begins), np.bool_))
 
     @property
     def longest(self) -> int:
@@ -224,6 +230,47 @@ def _decode_utf8(data: Any, offsets: Any) -> Any:
             place += 4
         values[k] = c
     return values, starts
+
+
+@kernel
+def _encode_utf8(values: Any, begins: Any, ends: Any) -> Any:
+    """Where each part begins and ends as UTF-8 (n_parts + 1), and all of it."""
+    offsets = np.zeros(len(begins) + 1, np.int64)
+    for i in range(len(begins)):
+        n = 0
+        for place in range(begins[i], ends[i]):
+            c = values[place]
+            n += 1 + (c >= 0x80) + (c >= 0x800) + (c >= 0x10000)
+        offsets[i + 1] = offsets[i] + n
+    data = np.empty(offsets[len(begins)], np.uint8)
+    filled = 0
+    for i in range(len(begins)):
+        for place in range(begins[i], ends[i]):
+            filled = write_utf8(data, filled, values[place])
+    return offsets, data
+
+
+@kernel
+def write_utf8(data: Any, place: int, character: Any) -> int:
+    """Write one code point as UTF-8; returns where the next one goes."""
+    c = np.int64(character)
+    if c < 0x80:
+        data[place] = c
+        return place + 1
+    if c < 0x800:
+        data[place] = 0xC0 | c >> 6
+        data[place + 1] = 0x80 | c & 63
+        return place + 2
+    if c < 0x10000:
+        data[place] = 0xE0 | c >> 12
+        data[place + 1] = 0x80 | c >> 6 & 63
+        data[place + 2] = 0x80 | c & 63
+        return place + 3
+    data[place] = 0xF0 | c >> 18
+    data[place + 1] = 0x80 | c >> 12 & 63
+    data[place + 2] = 0x80 | c >> 6 & 63
+    data[place + 3] = 0x80 | c & 63
+    return place + 4
 
 
 @kernel

@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import subprocess
 import warnings
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ import pyarrow.parquet as pq
 
 from duanti.bundle import read_bundle
 from duanti.errors import TrackingError
+from duanti.scaffold import PACKED
 
 if TYPE_CHECKING:  # turning a URI into a folder needs neither
     from duanti.config import RunConfig
@@ -361,12 +363,12 @@ class _TrackedRun:
 
     def register_bundle(self, folder: Path, name: str) -> str:
         mlflow, client = self.store.mlflow, self.store.client
-        with self.store.writing(), _silence(), mlflow.start_run(run_id=self.id):
+        with self.store.writing(), _own_code() as code, _silence(), mlflow.start_run(run_id=self.id):
             logged = mlflow.pyfunc.log_model(
                 name="model",
                 loader_module="duanti.serving",
                 data_path=str(folder),
-                code_paths=[str(Path(__file__).parent)],
+                code_paths=[str(code)],
                 pip_requirements=[f"{package}=={version(package)}" for package in _REQUIREMENTS],
                 signature=_signature(multi_label="thresholds" in read_bundle(folder).arrays),
             )
@@ -376,6 +378,15 @@ class _TrackedRun:
                 client.set_registered_model_alias(name, "champion", registered.version)
                 return f"{name} version {registered.version}, champion"
         return f"{name} version {registered.version}, challenger"
+
+
+@contextmanager
+def _own_code() -> Iterator[Path]:
+    """What a logged model carries of duanti: all but what a wheel has for new projects."""
+    with TemporaryDirectory() as folder:
+        code = Path(folder) / "duanti"
+        shutil.copytree(Path(__file__).parent, code, ignore=shutil.ignore_patterns(PACKED, "__pycache__"))
+        yield code
 
 
 @contextmanager

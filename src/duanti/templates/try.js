@@ -65,9 +65,5 @@ for (const kind of ["dragover", "dragleave", "drop"])
     if (kind === "drop" && event.dataTransfer.files.length) take(event.dataTransfer.files[0]);
   });
 at("download").addEventListener("click", () => {
-  const link = element("a");
-  link.href = URL.createObjectURL(new Blob([JSON.stringify(shown[0], null, 1)], { type: "application/json" }));
-  link.download = "topics.json";
-  link.click();
-  URL.revokeObjectURL(link.href);
+  save(JSON.stringify(shown[0], null, 1), "application/json", "topics.json");
 });
