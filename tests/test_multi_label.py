@@ -423,7 +423,7 @@ def test_an_account_counts_every_topic_of_a_row(model: TopicModel) -> None:
     text = SAID["财经"][0] + SAID["体育"][1]
     batch = label_texts(model, [text, ""], [None, None], PredictOptions("text"))
     account = Account()
-    account.add(Labelled(batch, batch.column("document"), [], 2, 0, 0.0, 0.0))
+    account.add(Labelled(batch, batch.column("document"), [], 2, 0, 0.0, 0.0, np.zeros(2, np.bool_)))
     assert account.topics == {"财经": 1, "体育": 1}
     assert (account.output_rows, account.without_topic) == (2, 1)
 
