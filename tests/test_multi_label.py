@@ -618,7 +618,25 @@ def test_what_to_label_next_is_refused_in_one_line(bundle: Path, capsys: pytest.
     assert capsys.readouterr().err.startswith("duanti: the model is multi-label; what to label next")
 
 
-def test_check_looks_at_sets_without_classifiers(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_finds_topics_that_were_forgotten_and_invented(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    topics = [set(own) for own in corpus.topic_sets]
+    forgotten = next(row for row, own in enumerate(topics) if "财经" in own)
+    invented = next(row for row, own in enumerate(topics) if own and "体育" not in own and row != forgotten)
+    topics[forgotten] -= {"财经"}
+    topics[invented] |= {"体育"}
+    wrong = Corpus("wrong", corpus.texts, [join_topics(own) for own in topics], corpus.documents, multi_label=True)
+    (tmp_path / "wrong.jsonl").write_text(as_lines(wrong), encoding="utf-8")
+    assert main(["check", str(tmp_path / "wrong.jsonl"), "--multi-label", "--json", "--jobs", "1"]) == 0
+    errors = json.loads(capsys.readouterr().out)["findings"]["label_error"]["first"][:2]
+    assert {error["line"] - 1: error["suggested"] for error in errors} == {
+        row: corpus.topics[row] for row in (forgotten, invented)
+    }
+    assert {tuple(error["probabilities"]) for error in errors} == {("财经",), ("体育",)}
+
+
+def test_check_tells_of_sets_that_contradict(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
         ("同一句话说了两遍", ["甲", "乙"]),
         ("同一句话说了两遍", ["甲"]),
@@ -632,5 +650,4 @@ def test_check_looks_at_sets_without_classifiers(project: Path, capsys: pytest.C
     assert found["corpora"][0]["topics"] == {"乙": 2, "甲": 2}
     (contradiction,) = found["findings"]["contradicting_topics"]["first"]
     assert set(contradiction["topics"]) == {"乙|甲", "甲"}
-    assert "label_error" not in found["findings"]
     assert found["reliance"] is None

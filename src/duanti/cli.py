@@ -251,7 +251,7 @@ def _add_check(verbs: Any) -> None:
     verb.add_argument(
         "--multi-label",
         action="store_true",
-        help="a row may have several topics or none; likely label errors and accuracies are not looked for then",
+        help="a row may have several topics or none; accuracies on duplicates are not measured then",
     )
     verb.add_argument("--text-column", default="text", metavar="NAME", help="column with the text (default: text)")
     verb.add_argument("--topic-column", default="topic", metavar="NAME", help="column with the topic (default: topic)")
