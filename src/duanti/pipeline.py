@@ -147,9 +147,8 @@ class _Promises(NamedTuple):
     alone: Decision
     in_context: Decision
     probabilities: NDArray[np.float64]  # of the rows it is learnt from, alone
-    thresholds: NDArray[np.float64] | None = (
-        None  # (n_topics,): from where on a text has a topic, where it may have any
-    )
+    # (n_topics,): from which probability on a text has a topic, where it may have several.
+    thresholds: NDArray[np.float64] | None = None
 
 
 def _learn_promises(
