@@ -97,7 +97,8 @@ def read_bundle(folder: str | Path) -> Bundle:
     try:
         # ParquetFile, because read_table brings in pandas where that is installed.
         with pq.ParquetFile(folder / TERMS) as file:
-            terms = file.read()
+            terms = file.read(use_threads=False)  # each thread keeps memory of its own
+        pa.default_memory_pool().release_unused()
         arrays = {
             name.removesuffix(".npy"): np.load(folder / name, mmap_mode="r", allow_pickle=False)
             for name in manifest["files"]
@@ -108,6 +109,8 @@ def read_bundle(folder: str | Path) -> Bundle:
     return Bundle({key: manifest[key] for key in manifest if key not in _OWN_KEYS}, terms, arrays)
 
 
+# Terms in a row group: what reading them takes besides their own size.
+_ROWS_AT_ONCE = 1 << 16
 _OWN_KEYS = ("format", "format_version", "files", "digest")
 
 
@@ -117,7 +120,7 @@ def bundle_digest(folder: str | Path) -> str:
 
 
 def _write_files(folder: Path, bundle: Bundle) -> None:
-    pq.write_table(bundle.terms, folder / TERMS, compression="zstd")
+    pq.write_table(bundle.terms, folder / TERMS, compression="zstd", row_group_size=_ROWS_AT_ONCE)
     for name, array in bundle.arrays.items():
         path = folder / f"{name}.npy"
         path.parent.mkdir(exist_ok=True)
