@@ -16,7 +16,7 @@ FLOORS = [
     {"bundle", "text_tables", "summaries", "splitting"},
     {"readers"},
     {"segmentation"},
-    {"features", "calibration", "context"},
+    {"features", "calibration", "thresholds", "context", "multi_label"},
     {"explanation"},
     {"model", "duplicates", "context_training"},
     {"vectorizer", "drift", "low_rank"},

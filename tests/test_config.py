@@ -83,7 +83,7 @@ classifier:
     ("content", "said"),
     [
         ("sede: 1\n", "unknown key sede. Did you mean seed?"),
-        ("colour: red\n", "unknown key colour. Known here: name, seed, output, n_jobs, context, data"),
+        ("colour: red\n", "unknown key colour. Known here: name, seed, output, n_jobs, context, multi_label"),
         ("tracking: {urii: x}\n", "unknown key tracking.urii. Did you mean uri?"),
         ("classifier: {kind: complement_nb, alpah: 1.0}\n", "unknown key classifier.alpah. Did you mean alpha?"),
         ("classifier: {kind: linear_svc, alpha: 1.0}\n", "unknown key classifier.alpha. Known here: kind, C, class_"),

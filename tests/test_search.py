@@ -286,7 +286,7 @@ def test_trials_are_runs_below_one_run_for_the_search(project: Path) -> None:
         ("classifier.kind: [blend]", "search.classifier.kind tries blend, which has no members"),
         ("classifier.members[0].C: [1.0]", "is no setting of a member"),
         ("data.train: [a, b]", "search.data.train is not searched"),
-        ("metric: f1", "search.metric is 'f1'; use one of 'macro_f1' or 'accuracy'"),
+        ("metric: f1", "search.metric is 'f1'; use one of 'macro_f1', 'accuracy' or 'micro_f1'"),
         ("metrik: accuracy", "unknown key search.metrik. Did you mean metric?"),
     ],
 )

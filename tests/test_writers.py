@@ -21,6 +21,7 @@ SCHEMA = pa.schema(
         ("n", pa.int64()),
         ("p", pa.float64()),
         ("others", pa.list_(pa.struct([("topic", pa.string()), ("probability", pa.float64())]))),
+        ("topics", pa.list_(pa.string())),
     ]
 )
 texts = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.sampled_from(['"', "\\", "\n,"])
@@ -31,6 +32,7 @@ rows = st.fixed_dictionaries(
         "p": st.none() | st.floats(allow_nan=False, allow_infinity=False),
         "others": st.none()
         | st.lists(st.fixed_dictionaries({"topic": texts, "probability": st.floats(0, 1)}), max_size=3),
+        "topics": st.none() | st.lists(texts, max_size=3),
     }
 )
 
@@ -60,7 +62,8 @@ def test_csv_reads_what_was_written(table: list[dict[str, Any]], kind: str) -> N
         assert ours["text"] == (row["text"] or "")
         assert ours["n"] == ("" if row["n"] is None else str(row["n"]))
         assert (float(ours["p"]) if ours["p"] else None) == row["p"]
-        assert (json.loads(ours["others"]) if ours["others"] else None) == row["others"]
+        for name in ("others", "topics"):
+            assert (json.loads(ours[name]) if ours[name] else None) == row[name]
 
 
 @given(st.lists(rows, max_size=5), st.lists(rows, max_size=3))
@@ -113,5 +116,5 @@ def test_every_kind_of_column_can_be_kept(kind: str) -> None:
 
 def test_nothing_is_a_header_or_no_bytes() -> None:
     assert written("jsonl", SCHEMA) == b""
-    assert written("csv", SCHEMA) == b"text,n,p,others\n"
+    assert written("csv", SCHEMA) == b"text,n,p,others,topics\n"
     assert pq.read_table(io.BytesIO(written("parquet", SCHEMA))).num_rows == 0

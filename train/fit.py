@@ -39,7 +39,7 @@ def fit(recipe: Path, overrides: list[str]) -> None:
     """Train as the recipe says, record it, and say where the result is."""
     config = load_config(recipe, overrides)
     with Console(stderr=True).status("reading the corpus") as status:
-        training, test = read_corpora(**dict(config.data), seed=config.seed)
+        training, test = read_corpora(**dict(config.data), multi_label=config.multi_label, seed=config.seed)
         with track(config, recipe) as run:
             run.log_inputs(training=training, **({"test": test} if test else {}))
             begin = time.monotonic()

@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
     recipe = Path(options.config)
     config = load_config(recipe, options.overrides)
     with Console(stderr=True).status("reading the corpus"):
-        training, _ = read_corpora(**dict(config.data), seed=config.seed)
+        training, _ = read_corpora(**dict(config.data), multi_label=config.multi_label, seed=config.seed)
     with track(config, recipe, continued=study_name(config, training)) as tracked, counting() as show:
         tracked.log_inputs(training=training)
         begin = time.monotonic()

@@ -19,17 +19,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duanti.config import RunConfig
-from duanti.corpus import Corpus, Scan
+from duanti.corpus import Corpus, Scan, join_topics
 from duanti.duplicates import THRESHOLD, Groups, Matches, group_texts, match_texts
 from duanti.oddities import ODDITIES, find_oddities
 from duanti.paragraphs import matter
-from duanti.pipeline import Learner, Split, held_out_scores, make_vectorizer, members_of, splits_of
+from duanti.pipeline import (
+    Learner,
+    Split,
+    gold_of,
+    held_out_scores,
+    make_vectorizer,
+    members_of,
+    score_members,
+    splits_of,
+)
 from duanti.segmentation import available_cores
+from duanti.thresholds import fit_sigmoids
 
 #: Every kind of finding, in the order they are told, and what it means.
 KINDS = {
     "unusable": "rows that training would refuse",
-    "label_error": "out of fold another topic has the higher score; the likeliest errors first",
+    "label_error": "out of fold another topic is likelier, or another set; the likeliest errors first",
     "contradicting_topics": "the same or nearly the same text has several topics",
     "exact_duplicates": "the same text several times",
     "near_duplicates": "texts that are nearly the same",
@@ -110,7 +120,7 @@ class Reliance:
 @dataclass(frozen=True)
 class Audit:
     """All that was found. ``leakage`` only where there is something to test on; ``reliance`` None where no
-    classifier can be fitted, for want of topics or documents."""
+    classifier can be fitted, for want of topics or documents, or because the corpus is multi-label."""
 
     corpora: tuple[Corpus, ...]
     findings: tuple[Finding, ...]
@@ -170,18 +180,22 @@ def audit(
         leak = _leakage(corpus, against.corpus, matches)
         findings += [*_unusable(against), *_odd(against), *_across(scan, against, matches), *_shared(scan, against)]
     reliance = None
-    if len(corpus.topic_counts) > 1 and len(set(corpus.groups)) > 1:
+    if len(corpus.topic_counts) > (0 if corpus.multi_label else 1) and len(set(corpus.groups)) > 1:
         progress("scoring texts by classifiers that did not learn from them")
         jury = _Jury(corpus, against.corpus if against else None, n_jobs or available_cores())
         folds = np.asarray(
             corpus.folds(min(_N_FOLDS, len(set(corpus.groups))), jury.config.seed, copies_together=False)
         )
-        scores, temperature = jury.scores(_splits_apart(folds, groups.near))
-        findings += _label_errors(scan, jury.topics, scores[: len(corpus)], temperature)
-        if matches is None:
-            reliance = _reliance_of_folds(jury, folds, groups.near, scores)
+        splits = _splits_apart(folds, groups.near)
+        if corpus.multi_label:
+            findings += _topic_errors(scan, jury, splits)
         else:
-            reliance = _reliance_of_test(jury, matches)
+            scores, temperature = jury.scores(splits)
+            findings += _label_errors(scan, jury.topics, scores[: len(corpus)], temperature)
+            if matches is None:
+                reliance = _reliance_of_folds(jury, folds, groups.near, scores)
+            else:
+                reliance = _reliance_of_test(jury, matches)
     corpora = (corpus,) if against is None else (corpus, against.corpus)
     return Audit(corpora, tuple(findings), leak, reliance)
 
@@ -205,7 +219,7 @@ def count_findings(corpus: Corpus, *, threshold: float = THRESHOLD, n_jobs: int 
 def imbalance(corpus: Corpus) -> float:
     """Return the rows of the largest topic over those of the smallest."""
     counts = corpus.topic_counts.values()
-    return max(counts) / min(counts)
+    return max(counts) / min(counts) if counts else 1.0
 
 
 def _leakage(training: Corpus, test: Corpus, matches: Matches) -> Leakage:
@@ -244,8 +258,9 @@ def _odd(scan: Scan) -> Iterator[Finding]:
 
 def _rare_topics(corpus: Corpus) -> Iterator[Finding]:
     documents: dict[str, set[int]] = {}
-    for topic, group in zip(corpus.topics, corpus.groups, strict=True):
-        documents.setdefault(topic, set()).add(group)
+    for topics, group in zip(corpus.topic_sets, corpus.groups, strict=True):
+        for topic in topics:
+            documents.setdefault(topic, set()).add(group)
     for topic, rows in corpus.topic_counts.items():
         if len(documents[topic]) < _N_FOLDS:
             what = f"{rows:,} rows in {len(documents[topic])} documents"
@@ -319,17 +334,22 @@ class _Jury:
         self.n_jobs = n_jobs
         self.n_training = len(corpus)
         texts = [*corpus.texts, *(against.texts if against else ())]
-        self.y = np.array([*corpus.topics, *(against.topics if against else ())], dtype=object)
-        self.topics = sorted(set(self.y))
-        column = {topic: number for number, topic in enumerate(self.topics)}
-        self.gold = np.array([column[topic] for topic in self.y])
+        topics = [*corpus.topics, *(against.topics if against else ())]
+        both = Corpus(corpus.name, texts, topics, [None] * len(texts), corpus.multi_label)
+        self.topics, self.gold = tuple(both.topic_counts), gold_of(both)
         self.vectorizer = make_vectorizer(self.config.model_copy(update={"n_jobs": n_jobs}))
         self.counts = self.vectorizer.count([matter(text) for text in texts])
 
     def scores(self, splits: Sequence[Split]) -> tuple[NDArray[np.float64], float]:
         """``held_out_scores`` of these splits of the rows, those of the first corpus first."""
         learner = Learner(self.vectorizer, members_of(self.config.classifier), self.config.seed)
-        return held_out_scores(learner, self.counts, self.y, splits, self.n_jobs)
+        return held_out_scores(learner, self.counts, self.gold, splits, self.n_jobs)
+
+    def probabilities(self, splits: Sequence[Split]) -> NDArray[np.float64]:
+        """How likely each row has each topic, by classifiers that did not learn from it; NaN where none judged it."""
+        members = score_members(self.config, self.counts, self.gold, splits, self.n_jobs)
+        told = fit_sigmoids(members[0], self.gold).probabilities(members[0])
+        return np.where(np.isfinite(members[0]), told, np.nan)
 
     def hits(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which rows were given their topic; none that nobody scored."""
@@ -372,6 +392,22 @@ def _label_errors(
         yield _finding(scan, row, "label_error", f"rather {detail['suggested']} ({probability:.2f})", **detail)
 
 
+def _topic_errors(scan: Scan, jury: _Jury, splits: Sequence[Split]) -> Iterator[Finding]:
+    """Rows that have a topic they are more likely not to have, or lack one, by the topic that is most in doubt."""
+    probabilities = jury.probabilities(splits)[: len(scan.corpus)]
+    gold = jury.gold[: len(scan.corpus)]
+    # Of a topic that its fold never saw, nothing can be said.
+    doubt = np.nan_to_num(np.where(gold, 1 - probabilities, probabilities))
+    worst = doubt.max(axis=1)
+    for row in np.argsort(-worst, kind="stable")[: np.count_nonzero(worst > 0.5)].tolist():
+        suggested = join_topics(jury.topics[k] for k in np.flatnonzero(gold[row] ^ (doubt[row] > 0.5)))
+        in_doubt = [k for k in np.argsort(-doubt[row], kind="stable").tolist() if doubt[row, k] > 0.5]
+        likely = {jury.topics[k]: round(float(probabilities[row, k]), 4) for k in in_doubt}
+        told = ", ".join(f"{topic} {probability:.2f}" for topic, probability in likely.items())
+        detail = {"suggested": suggested, "probabilities": likely}
+        yield _finding(scan, row, "label_error", f"rather {suggested or 'none'} ({told})", **detail)
+
+
 def _reliance_of_folds(
     jury: _Jury, folds: NDArray[np.intp], near: NDArray[np.int64], apart: NDArray[np.float64]
 ) -> Reliance:
@@ -385,7 +421,7 @@ def _reliance_of_folds(
 
 def _reliance_of_test(jury: _Jury, matches: Matches) -> Reliance:
     """A test set, scored by what was learnt from all of the training set."""
-    training, test = np.split(np.arange(len(jury.y)), [jury.n_training])
+    training, test = np.split(np.arange(len(jury.gold)), [jury.n_training])
     scores, _ = jury.scores([Split(training, test)])
     return _reliance(jury.hits(scores)[test], matches.partner >= 0, None)
 

@@ -6,6 +6,7 @@
       weights.npy      float32, terms x topics
       weight_rows.npy  int32, terms: the row of each in weights.npy, where not all terms have one
       bias.npy         float64, topics
+      thresholds.npy   float64, topics: from which probability on a text has each, where it may have several or none
       lexicon/*.npy    the compiled dictionary and the table of forms
       context/*.npy    the network that decides in the context of documents, where there is one
 

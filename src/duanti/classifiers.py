@@ -64,7 +64,7 @@ def make_classifier(config: MemberConfig, seed: int) -> Any:
 
 
 def fit_frozen(
-    config: MemberConfig, seed: int, X: sparse.csr_matrix, y: NDArray[np.object_], factors: NDArray[np.float32]
+    config: MemberConfig, seed: int, X: sparse.csr_matrix, y: NDArray[Any], factors: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Fit a classifier on ``X * factors`` and fold the factors into what is left of it.
 
@@ -81,6 +81,21 @@ def fit_frozen(
     if isinstance(config, RidgeConfig) and config.damping:
         rows = np.maximum(np.unique(y, return_counts=True)[1], _LEAST_ROWS) ** config.damping
         weights, bias = _centred(weights / rows.astype(np.float32), bias / rows)
+    return weights, bias
+
+
+def fit_one_vs_rest(
+    config: MemberConfig, seed: int, X: sparse.csr_matrix, gold: NDArray[np.bool_], factors: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Fit a classifier for each topic, of the texts that have it against the rest, as ``fit_frozen`` does.
+
+    ``gold`` (n_texts, n_topics) says which texts have which topics: of each some do and some do not. A column of
+    ``weights`` is what speaks for having a topic, less what speaks for not having it.
+    """
+    weights, bias = np.empty((X.shape[1], gold.shape[1]), np.float32), np.empty(gold.shape[1])
+    for topic, has in enumerate(gold.T):
+        own, own_bias = fit_frozen(config, seed, X, has, factors)
+        weights[:, topic], bias[topic] = own[:, 1] - own[:, 0], own_bias[1] - own_bias[0]
     return weights, bias
 
 

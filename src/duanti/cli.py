@@ -24,7 +24,7 @@ from duanti.errors import DataError, DuantiError, UsageError
 if TYPE_CHECKING:
     from duanti.audit import Audit
     from duanti.drift import DriftReport
-    from duanti.evaluation import Report
+    from duanti.evaluation import MultiLabelReport, Report
     from duanti.jobs import Account, Job
     from duanti.model import TopicModel
     from duanti.predict import Labelled, PredictOptions
@@ -247,6 +247,11 @@ def _add_check(verbs: Any) -> None:
         default=0.8,
         metavar="S",
         help="similarity of near duplicates, 0.5 to 1: character 3-grams shared, of all in either (default: 0.8)",
+    )
+    verb.add_argument(
+        "--multi-label",
+        action="store_true",
+        help="a row may have several topics or none; accuracies on duplicates are not measured then",
     )
     verb.add_argument("--text-column", default="text", metavar="NAME", help="column with the text (default: text)")
     verb.add_argument("--topic-column", default="topic", metavar="NAME", help="column with the topic (default: topic)")
@@ -554,14 +559,16 @@ def _evaluate(options: argparse.Namespace) -> None:
     from duanti.corpus import read_corpus
     from duanti.evaluation import evaluate
 
+    model = load_model(options.bundle)
     corpus = read_corpus(
         options.labelled,
         text=options.text_column,
         topic=options.topic_column,
         document=options.document_column,
         encoding=options.encoding,
+        multi_label=model.is_multi_label,
     )
-    report = evaluate(load_model(options.bundle), corpus, context=options.context)
+    report = evaluate(model, corpus, context=options.context)
     if options.json:
         print(json.dumps(report.as_dict(), ensure_ascii=False))
     else:
@@ -576,15 +583,22 @@ def _inspect(options: argparse.Namespace) -> None:
             **model.provenance,
             "topics": list(model.topics),
             "terms": model.n_terms,
+            **({"thresholds": _thresholds(model)} if model.is_multi_label else {}),
             "top_terms": top_terms,
         }
         print(json.dumps(facts, ensure_ascii=False))
         return
     _print_provenance(model)
-    table = _table("topic", "terms that speak for it most")
+    thresholds = _thresholds(model)
+    table = _table("topic", *(["threshold"] if thresholds else []), "terms that speak for it most")
     for topic, terms in top_terms.items():
-        table.add_row(topic, "  ".join(terms))
+        table.add_row(topic, *([f"{thresholds[topic]:.3f}"] if thresholds else []), "  ".join(terms))
     _show(table)
+
+
+def _thresholds(model: TopicModel) -> dict[str, float]:
+    """From which probability on a text has each topic; empty where it has just one."""
+    return {} if model.thresholds is None else dict(zip(model.topics, model.thresholds.tolist(), strict=True))
 
 
 def _explain(options: argparse.Namespace) -> None:
@@ -690,6 +704,7 @@ def _check(options: argparse.Namespace) -> None:
             topic=options.topic_column,
             document=options.document_column,
             encoding=options.encoding,
+            multi_label=options.multi_label,
         )
 
     with Console(stderr=True).status("reading") as status:
@@ -786,20 +801,41 @@ def _print_provenance(model: TopicModel) -> None:
         "model",
         f"{model.provenance.get('name', '')}, {len(model.topics)} topics, {model.n_terms:,} terms",
     )
+    if model.is_multi_label:
+        facts.add_row("decides", "multi-label: a text has each topic from the topic's threshold on; several, or none")
     facts.add_row("classifier", "  ".join(f"{key}={value}" for key, value in recipe.get("classifier", {}).items()))
     facts.add_row("features", "  ".join(f"{key}={value}" for key, value in recipe.get("features", {}).items()))
     if corpus:
         counts = f"{corpus['rows']:,} rows in {corpus['documents']:,} documents, SHA-256 {corpus['digest'][:16]}…"
         facts.add_row("trained on", f"{corpus['name']}: {counts}")
     if metrics:
-        figures = f"accuracy {metrics['accuracy']:.4f}, macro-F1 {metrics['macro_f1']:.4f}, {metrics['rows']:,} rows"
+        micro = f", micro-F1 {metrics['micro_f1']:.4f}" if "micro_f1" in metrics else ""
+        figures = (
+            f"accuracy {metrics['accuracy']:.4f}, macro-F1 {metrics['macro_f1']:.4f}{micro}, {metrics['rows']:,} rows"
+        )
         facts.add_row("tested on", f"{metrics['corpus']}: {figures}")
     _show(facts)
 
 
 def print_report(report: Report, alone: Report | None = None, *, to_stderr: bool = False) -> None:
     """Print the figures of an evaluation as tables for a terminal; ``alone`` are those without context."""
-    views = {"in context": report, "alone": alone} if alone else {"": report}
+    from duanti.evaluation import MultiLabelReport
+
+    if isinstance(report, MultiLabelReport):
+        summary = _summary_of_sets(report)
+    else:
+        summary = _summary({"in context": report, "alone": alone} if alone else {"": report})
+    _show(summary, to_stderr=to_stderr)
+    topics = _table("topic", "precision", "recall", "F1", *(["F1 alone"] if alone else []), "rows")
+    for topic, of_topic in report.topics.items():
+        shares = [of_topic.precision, of_topic.recall, of_topic.f1]
+        if alone:
+            shares.append(alone.topics[topic].f1 if topic in alone.topics else 0.0)
+        topics.add_row(topic, *(f"{share:.3f}" for share in shares), f"{of_topic.rows:,}")
+    _show(topics, to_stderr=to_stderr)
+
+
+def _summary(views: dict[str, Report]) -> Any:
     summary = _table("rows", "", "accuracy", "macro-F1", "calibration error", "Pk", "WindowDiff", "without topic")
     for view, figures in views.items():
         boundaries = (figures.boundary_error, figures.window_difference)
@@ -812,14 +848,26 @@ def print_report(report: Report, alone: Report | None = None, *, to_stderr: bool
             *("" if error is None else f"{error:.3f}" for error in boundaries),
             f"{figures.without_topic:,}",
         )
-    _show(summary, to_stderr=to_stderr)
-    topics = _table("topic", "precision", "recall", "F1", *(["F1 alone"] if alone else []), "rows")
-    for topic, of_topic in report.topics.items():
-        shares = [of_topic.precision, of_topic.recall, of_topic.f1]
-        if alone:
-            shares.append(alone.topics[topic].f1 if topic in alone.topics else 0.0)
-        topics.add_row(topic, *(f"{share:.3f}" for share in shares), f"{of_topic.rows:,}")
-    _show(topics, to_stderr=to_stderr)
+    return summary
+
+
+def _summary_of_sets(report: MultiLabelReport) -> Any:
+    """The figures of texts that may have several topics, one below the other."""
+    summary = _table(f"{report.rows:,} rows", "")
+    summary.add_row("micro-F1", _with_interval(report.micro_f1, report.micro_f1_interval))
+    summary.add_row("macro-F1", _with_interval(report.macro_f1, report.macro_f1_interval))
+    summary.add_row("F1 of a row, mean", _with_interval(report.sample_f1, report.sample_f1_interval))
+    summary.add_row("exactly right (accuracy)", _with_interval(report.accuracy, report.accuracy_interval))
+    for name, share in (
+        ("Hamming loss", report.hamming_loss),
+        ("precision at 1", report.precision_at_1),
+        ("precision at 3", report.precision_at_3),
+        ("nDCG", report.ndcg),
+        ("calibration error", report.expected_calibration_error),
+    ):
+        summary.add_row(name, f"{share:.4f}")
+    summary.add_row("without topic", f"{report.without_topic:,}")
+    return summary
 
 
 def _with_interval(share: float, interval: tuple[float, float]) -> str:
@@ -834,7 +882,7 @@ def _print_labelled(labelled: Iterable[Labelled]) -> None:
         for row, text in zip(part.batch.to_pylist(), part.texts.to_pylist(), strict=True):
             others = "  ".join(f"{other['topic']} {other['probability']:.2f}" for other in row["alternatives"])
             probability = "" if row["probability"] is None else f"{row['probability']:.2f}"
-            topic, shown = row["topic"] or "–", _shorten(text or "")
+            topic, shown = "|".join(row.get("topics") or [row["topic"] or "–"]), _shorten(text or "")
             table.add_row(row["document"], str(row["paragraph"]), row["kind"], topic, probability, others, shown)
     _show(table)
 

@@ -25,7 +25,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from duanti.errors import ConfigError
 
@@ -311,8 +311,8 @@ ToTry = Annotated[
 class SearchConfig(_Section):
     """What train/search.py tries, and what it looks for; train/fit.py passes over it."""
 
-    metric: Literal["macro_f1", "accuracy"] = Field(
-        default="macro_f1", description="what is best out of fold: macro_f1 or accuracy"
+    metric: Literal["macro_f1", "accuracy", "micro_f1"] = Field(
+        default="macro_f1", description="what is best out of fold: macro_f1, accuracy, or micro_f1 with multi_label"
     )
     space: dict[str, ToTry] = Field(
         default={},
@@ -341,6 +341,7 @@ class RunConfig(_Section):
     context: Literal["none", "sequence"] = Field(
         default="none", description="'sequence': decide the topics of paragraphs in the context of their document"
     )
+    multi_label: bool = Field(default=False, description="a text may have several topics, or none")
     data: DataConfig
     features: FeaturesConfig = FeaturesConfig()
     classifier: ClassifierConfig = LinearSVCConfig()
@@ -351,6 +352,16 @@ class RunConfig(_Section):
     tracking: TrackingConfig = TrackingConfig()
     search: SearchConfig = SearchConfig()
 
+    @model_validator(mode="after")
+    def _check(self) -> RunConfig:
+        faults = [
+            InitErrorDetails(type=PydanticCustomError("unfit", "{why}", {"why": why}), loc=at, input=value)
+            for at, value, why in _unfit_settings(self)
+        ]
+        if faults:
+            raise ValidationError.from_exception_data("settings that do not go together", faults)
+        return self
+
     def flat(self) -> dict[str, Any]:
         """Every setting of the experiment as ``section.key``, for a table or a tracking store."""
         return dict(_flatten(self.model_dump(mode="json", exclude={"search"})))
@@ -358,7 +369,8 @@ class RunConfig(_Section):
     def recipe(self) -> dict[str, Any]:
         """What decides the model, and nothing that only says where files are."""
         return self.model_dump(
-            mode="json", include={"seed", "context", "features", "classifier", "calibration", "decision", "bundle"}
+            mode="json",
+            include={"seed", "context", "multi_label", "features", "classifier", "calibration", "decision", "bundle"},
         )
 
     def with_settings(self, values: Mapping[str, Any]) -> RunConfig:
@@ -381,6 +393,32 @@ class RunConfig(_Section):
         """Every setting of the experiment, but not what a search would try."""
         tree = self.model_dump(mode="json", exclude={"search"})
         return yaml.safe_dump(tree, allow_unicode=True, sort_keys=False, default_flow_style=None, width=120)
+
+
+def _unfit_settings(config: RunConfig) -> Iterator[tuple[tuple[str | int, ...], Any, str]]:
+    """Settings that do not go with ``multi_label`` as it is: where, what, and why."""
+    if not config.multi_label:
+        if config.search.metric == "micro_f1":
+            yield ("search", "metric"), "micro_f1", "where each text has one topic that is accuracy"
+        return
+    if config.context != "none":
+        yield ("context",), config.context, "with multi_label it must be none: a network learns one topic per paragraph"
+    for name in ("tune", "precision", "coverage"):
+        value = getattr(config.decision, name)
+        if value is not None:
+            at = ("decision", name)
+            yield at, value, "with multi_label it must be null: a threshold for each topic decides"
+    classifier = config.classifier
+    members: dict[tuple[str | int, ...], Any] = {("classifier",): classifier}
+    if isinstance(classifier, BlendConfig):
+        members = {("classifier", "members", number): member for number, member in enumerate(classifier.members)}
+    for place, member in members.items():
+        if isinstance(member, LowRankConfig):
+            why = "with multi_label use another: it learns a softmax, one topic per text"
+            yield (*place, "kind"), member.kind, why
+        if isinstance(member, RidgeConfig) and member.damping:
+            why = "with multi_label it must be 0: thresholds see to rare topics"
+            yield (*place, "damping"), member.damping, why
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:

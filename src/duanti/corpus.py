@@ -2,6 +2,9 @@
 
 Owns the way from a file to rows of strings, with the place (file and line) of whatever is wrong with one, and
 ``Corpus``: texts, their topics and the documents they stand in. Refuses to know words, models and runs.
+
+A row of a multi-label corpus has any number of topics: a list in JSON and Parquet, ``甲|乙`` in a cell of CSV, several
+``__label__`` in fastText. In a ``Corpus`` they are one string whatever the format, names in order with ``|`` between.
 """
 
 from __future__ import annotations
@@ -15,10 +18,12 @@ import logging
 import re
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -42,6 +47,10 @@ FORMATS = {
 }
 _COMPRESSED = (".gz", ".zst")
 _LABEL = "__label__"
+#: Between the topics of a row that may have several.
+SEPARATOR = "|"
+# What to do about a row of several topics, where it may have one.
+_SEVERAL = "set multi_label: true (duanti check: --multi-label)"
 _UNDECODED = re.compile("[\udc80-\udcff]")  # what "surrogateescape" makes of bytes
 
 
@@ -84,23 +93,31 @@ class Corpus:
         one string each per row
     documents
         the document each row stands in; None for a row that is a document of its own
+    multi_label
+        whether a row may have several topics or none: then its string is that of ``join_topics``
     """
 
     name: str
     texts: Sequence[str]
     topics: Sequence[str]
     documents: Sequence[str | None]
+    multi_label: bool = False
 
     def __len__(self) -> int:
         return len(self.texts)
 
     @cached_property
+    def topic_sets(self) -> Sequence[tuple[str, ...]]:
+        """The topics of each row: just one, unless the corpus is multi-label."""
+        if self.multi_label:
+            return [tuple(topics.split(SEPARATOR)) if topics else () for topics in self.topics]
+        return [(topic,) for topic in self.topics]
+
+    @cached_property
     def topic_counts(self) -> dict[str, int]:
         """Rows per topic, topics sorted by code point."""
-        counts = dict.fromkeys(sorted(set(self.topics)), 0)
-        for topic in self.topics:
-            counts[topic] += 1
-        return counts
+        counts = Counter(chain.from_iterable(self.topic_sets))
+        return {topic: counts[topic] for topic in sorted(counts)}
 
     @cached_property
     def groups(self) -> list[int]:
@@ -181,7 +198,7 @@ class Corpus:
         filled = [0.0] * len(capacities)
         part_of_row = [0] * len(self)
         for rows in order:
-            topics = [self.topics[row] for row in rows]
+            topics = [topic for row in rows for topic in self.topic_sets[row]]
             part = min(
                 range(len(capacities)),
                 key=lambda p: (
@@ -190,8 +207,9 @@ class Corpus:
                 ),
             )
             filled[part] += len(rows)
-            for row, topic in zip(rows, topics, strict=True):
+            for topic in topics:
                 held[part][topic] += 1
+            for row in rows:
                 part_of_row[row] = part
         return part_of_row
 
@@ -212,19 +230,20 @@ def read_corpus(
     topic: str = "topic",
     document: str = "document",
     encoding: str | None = None,
+    multi_label: bool = False,
 ) -> Corpus:
     """Read a labelled corpus: JSON lines, CSV, TSV, Parquet, fastText lines, or a folder per topic.
 
     Files may be compressed (.gz, .zst). ``text``, ``topic`` and ``document`` name the columns; ``document`` may
     be absent. ``encoding`` is of the text formats; None means UTF-8, with or without BOM, or GB18030 when the
-    bytes are that (which is then logged).
+    bytes are that (which is then logged). ``multi_label``: a row may have several topics or none.
 
     Raises
     ------
     DataError
         naming file and line, when anything is missing, undecodable, empty or of the wrong type
     """
-    return _scan(Path(path), (text, topic, document), encoding, strict=True).corpus
+    return _scan(Path(path), (text, topic, document), encoding, multi_label, strict=True).corpus
 
 
 def read_corpora(
@@ -252,6 +271,7 @@ def scan_corpus(
     topic: str = "topic",
     document: str = "document",
     encoding: str | None = None,
+    multi_label: bool = False,
 ) -> Scan:
     """Read a labelled corpus as ``read_corpus`` does, but list what is wrong with it instead of stopping there.
 
@@ -262,16 +282,25 @@ def scan_corpus(
     DataError
         when the file is missing, of no known format, or has no row that can be used
     """
-    return _scan(Path(path), (text, topic, document), encoding, strict=False)
+    return _scan(Path(path), (text, topic, document), encoding, multi_label, strict=False)
 
 
-def _scan(path: Path, columns: tuple[str, str, str], encoding: str | None, *, strict: bool) -> Scan:
+def join_topics(topics: Iterable[str]) -> str:
+    """Return the topics of a row as one string: each once, in order, ``|`` between; empty for none.
+
+    >>> join_topics(["财经", "体育", "财经"])
+    '体育|财经'
+    """
+    return SEPARATOR.join(sorted(set(topics)))
+
+
+def _scan(path: Path, columns: tuple[str, str, str], encoding: str | None, multi_label: bool, *, strict: bool) -> Scan:
     if path.is_dir() or file_format(path) == "text":
         columns = ("text", "topic", "document")
     rows: list[_LabelledRow] = []
     faults: list[Fault] = []
-    for entry in _entries(path, columns, encoding, strict=strict):
-        row = _labelled(entry, columns)
+    for entry in _entries(path, columns, encoding, multi_label, strict=strict):
+        row = _labelled(entry, columns, multi_label)
         if isinstance(row, _LabelledRow):
             rows.append(row)
         elif strict:
@@ -282,10 +311,12 @@ def _scan(path: Path, columns: tuple[str, str, str], encoding: str | None, *, st
         nothing = Fault(str(path), "holds no rows. Each row needs a text and a topic.")
         raise (faults or [nothing])[0].error()
     places, texts, topics, documents = map(list, zip(*rows, strict=True))
-    return Scan(Corpus(_stem(path), texts, topics, documents), places, faults)
+    return Scan(Corpus(_stem(path), texts, topics, documents, multi_label), places, faults)
 
 
-def _entries(path: Path, columns: tuple[str, str, str], encoding: str | None, *, strict: bool) -> Iterator[Row | Fault]:
+def _entries(
+    path: Path, columns: tuple[str, str, str], encoding: str | None, multi_label: bool, *, strict: bool
+) -> Iterator[Row | Fault]:
     """What a file or folder holds, row by row, with only the columns asked for where the format can tell them apart.
 
     Raises
@@ -306,24 +337,44 @@ def _entries(path: Path, columns: tuple[str, str, str], encoding: str | None, *,
         delimiter = "," if kind == "csv" else "\t"
         yield from _delimited_rows(str(path), read_text(path, encoding, strict=strict), delimiter, required)
     else:
-        yield from _fasttext_rows(str(path), read_text(path, encoding, strict=strict))
+        yield from _fasttext_rows(str(path), read_text(path, encoding, strict=strict), multi_label)
 
 
-def _labelled(entry: Row | Fault, columns: tuple[str, str, str]) -> _LabelledRow | Fault:
+def _labelled(entry: Row | Fault, columns: tuple[str, str, str], multi_label: bool) -> _LabelledRow | Fault:
     """The row with its cells as strings, or the fault of the first that cannot be one, or is empty."""
     if isinstance(entry, Fault):
         return entry
-    cells = []
-    for column in columns:
-        value = entry.values.get(column)
-        fault = string_fault(column, value)
+    text, topic, document = (entry.values.get(column) for column in columns)
+    if isinstance(topic, list) and not multi_label:
+        return Fault(entry.place, f"{columns[1]!r} is a list, not a string. For several topics per row, {_SEVERAL}.")
+    topics = _listed(topic) if multi_label else [topic]
+    cells = [(columns[0], text, True), *((columns[1], each, True) for each in topics), (columns[2], document, False)]
+    for column, value, required in cells:
+        fault = _cell_fault(column, value, required=required)
         if fault is not None:
-            undecoded = isinstance(value, str) and _UNDECODED.search(value)
-            return Fault(entry.place, f"{column!r} holds bytes that are no text." if undecoded else f"{fault}.")
-        cells.append("" if value is None else str(value))
-        if column != columns[2] and not cells[-1].strip():
-            return Fault(entry.place, f"{column!r} is empty. Give it a value or remove the row.")
-    return _LabelledRow(entry.place, cells[0], cells[1], cells[2] or None)
+            return Fault(entry.place, fault)
+    if multi_label and any(SEPARATOR in str(each) for each in topics):
+        return Fault(entry.place, f"{columns[1]!r} has {SEPARATOR!r} in a name, where it stands between names.")
+    told = join_topics(map(str, topics)) if multi_label else str(topic)
+    return _LabelledRow(entry.place, str(text), told, None if document in (None, "") else str(document))
+
+
+def _listed(topics: Any) -> list[Any]:
+    """The topics of a row that may have several: a list as it stands, a string cut at each ``|``, none of nothing."""
+    if isinstance(topics, str):
+        return [name.strip() for name in topics.split(SEPARATOR)] if topics.strip() else []
+    return topics if isinstance(topics, list) else [] if topics is None else [topics]
+
+
+def _cell_fault(column: str, value: Any, *, required: bool) -> str | None:
+    """Why a cell cannot be a string, or is empty where it must not be; None when it is sound."""
+    fault = string_fault(column, value)
+    if fault is not None:
+        undecoded = isinstance(value, str) and _UNDECODED.search(value)
+        return f"{column!r} holds bytes that are no text." if undecoded else f"{fault}."
+    if required and not ("" if value is None else str(value)).strip():
+        return f"{column!r} is empty. Give it a value or remove the row."
+    return None
 
 
 def file_format(path: Path) -> str:
@@ -527,19 +578,23 @@ def _delimited_rows(place: str, text: str, delimiter: str, required: Sequence[st
         yield Fault(f"{place}, line {start}", f"not valid CSV ({error}).")
 
 
-def _fasttext_rows(place: str, text: str) -> Iterator[Row | Fault]:
+def _fasttext_rows(place: str, text: str, multi_label: bool) -> Iterator[Row | Fault]:
     for number, line in enumerate(text.split("\n"), 1):
-        line = line.removesuffix("\r")
-        if not line.strip():
+        rest = line.removesuffix("\r")
+        if not rest.strip():
             continue
-        here = f"{place}, line {number}"
-        label, _, rest = line.partition(" ")
-        if not label.startswith(_LABEL):
+        here, topics = f"{place}, line {number}", []
+        while rest.startswith(_LABEL):
+            label, _, rest = rest.partition(" ")
+            topics.append(label.removeprefix(_LABEL))
+        if multi_label:
+            yield Row(here, {"text": rest, "topic": topics})
+        elif not topics:
             yield Fault(here, f"does not begin with {_LABEL}TOPIC and a space (fastText's format).")
-        elif rest.startswith(_LABEL):
-            yield Fault(here, f"more than one topic. Keep one {_LABEL} per line.")
+        elif len(topics) > 1:
+            yield Fault(here, f"more than one topic. Keep one {_LABEL} per line, or {_SEVERAL}.")
         else:
-            yield Row(here, {"text": rest, "topic": label.removeprefix(_LABEL)})
+            yield Row(here, {"text": rest, "topic": topics[0]})
 
 
 def _parquet_rows(path: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[Row]:

@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duanti.corpus import Corpus
+from duanti.errors import DataError
 from duanti.model import NO_TOPIC, Prediction, TopicModel
+from duanti.multi_label import confusion_of_sets, rank_figures, set_figures
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +88,44 @@ class Report:
         }
 
 
+@dataclass(frozen=True)
+class MultiLabelReport(Report):
+    """Figures where a text may have several topics or none.
+
+    ``accuracy`` is of rows with exactly their topics, ``confusion`` that of ``confusion_of_sets``, and the calibration
+    error is over all pairs of row and topic. The others are those of ``SetFigures`` and ``RankFigures``.
+    """
+
+    micro_f1: float
+    micro_f1_interval: tuple[float, float]
+    sample_f1: float
+    sample_f1_interval: tuple[float, float]
+    hamming_loss: float
+    precision_at_1: float
+    precision_at_3: float
+    ndcg: float
+
+    def headline(self) -> dict[str, float]:
+        """The figures that a bundle carries, and by which runs are compared."""
+        return {**super().headline(), **{name: getattr(self, name) for name in _OF_SETS}}
+
+    def as_metrics(self) -> dict[str, float]:
+        """The figures for a tracking store, as of every report, with those of sets and their intervals."""
+        bounds = {f"{name}_{end}": value for name in ("micro_f1", "sample_f1") for end, value in self._bounds(name)}
+        return {**super().as_metrics(), **bounds}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures as plain data, for JSON."""
+        intervals = {f"{name}_interval": list(getattr(self, f"{name}_interval")) for name in ("micro_f1", "sample_f1")}
+        return {**super().as_dict(), **{name: getattr(self, name) for name in _OF_SETS}, **intervals}
+
+    def _bounds(self, name: str) -> Iterator[tuple[str, float]]:
+        return zip(("low", "high"), getattr(self, f"{name}_interval"), strict=True)
+
+
+_OF_SETS = ("micro_f1", "sample_f1", "hamming_loss", "precision_at_1", "precision_at_3", "ndcg")
+
+
 def evaluate(
     model: TopicModel,
     corpus: Corpus,
@@ -99,9 +139,20 @@ def evaluate(
 
     ``context``: rows of one document, in file order, are decided together where the model knows how.
     ``resamples`` documents-with-replacement draws give the intervals at ``confidence``. Topics of the corpus
-    that the model does not know are logged.
+    that the model does not know are logged. Of a multi-label model the report is a ``MultiLabelReport``.
+
+    Raises
+    ------
+    DataError
+        when one of model and corpus is multi-label and the other is not
     """
-    unknown = sorted(set(corpus.topics) - set(model.topics))
+    if model.is_multi_label != corpus.multi_label:
+        kinds = {True: "may have several topics", False: "has one topic"}
+        raise DataError(
+            f"{corpus.name}: a text {kinds[corpus.multi_label]}, and for the model it {kinds[model.is_multi_label]}. "
+            f"Read the corpus with multi_label={model.is_multi_label}."
+        )
+    unknown = sorted(set(corpus.topic_counts) - set(model.topics))
     if unknown:
         logger.warning(
             "%s: topics the model does not know, counted as wrong: %s",
@@ -109,7 +160,10 @@ def evaluate(
             ", ".join(map(str, unknown)),
         )
     predictions = predict_corpus(model, corpus, context=context)
-    return compare(corpus, predictions, resamples=resamples, confidence=confidence, seed=seed)
+    drawing: dict[str, Any] = {"resamples": resamples, "confidence": confidence, "seed": seed}
+    if model.is_multi_label:
+        return compare_sets(corpus, predictions, model.topics, model.probabilities(corpus.texts), **drawing)
+    return compare(corpus, predictions, **drawing)
 
 
 def predict_corpus(model: TopicModel, corpus: Corpus, *, context: bool = True) -> list[Prediction]:
@@ -140,7 +194,6 @@ def compare(
     gold = np.array([column[topic] for topic in corpus.topics])
     predicted = np.array([len(labels) if p.topic is None else column[p.topic] for p in predictions])
     confusion = confusion_of(gold, predicted, len(labels))
-    precision, recall, f1, support = _per_topic(confusion)
     drawn = _resampled(gold, predicted, np.asarray(corpus.groups), len(labels), resamples, seed)
     outer = (50 * (1 - confidence), 50 * (1 + confidence))
     probability = np.array([np.nan if p.probability is None else p.probability for p in predictions])
@@ -154,14 +207,65 @@ def compare(
         expected_calibration_error=expected_calibration_error(probability, gold == predicted),
         **boundary_errors(gold, predicted, np.asarray(corpus.groups)),
         without_topic=int(confusion[:, -1].sum()),
-        topics={
-            topic: TopicFigures(float(precision[n]), float(recall[n]), float(f1[n]), int(support[n]))
-            for topic, n in column.items()
-        },
+        topics=_topic_figures(labels, np.diag(confusion), confusion.sum(axis=1), confusion[:, :-1].sum(axis=0)),
         labels=labels,
         confusion=confusion,
         predictions=predictions,
     )
+
+
+def compare_sets(
+    corpus: Corpus,
+    predictions: list[Prediction],
+    topics: Sequence[str],
+    probabilities: NDArray[np.float64],
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> MultiLabelReport:
+    """Hold the topics of predictions against those of a multi-label corpus, row by row.
+
+    ``probabilities`` (n_rows, n_topics) are those of ``topics``; any other topic of the corpus has none.
+    """
+    labels = tuple(sorted({*topics, *corpus.topic_counts}))
+    column = {topic: number for number, topic in enumerate(labels)}
+    gold = _indicator(corpus.topic_sets, column)
+    told = _indicator([prediction.topics or () for prediction in predictions], column)
+    likely = np.zeros(gold.shape)
+    likely[:, [column[topic] for topic in topics]] = probabilities
+    groups = np.asarray(corpus.groups)
+    (figures,) = set_figures(gold, told, [np.ones(len(gold), np.int64)])
+    drawn = list(set_figures(gold, told, draw_documents(groups, resamples, seed)))
+    outer = (50 * (1 - confidence), 50 * (1 + confidence))
+    hits, support, claimed = (cells.sum(axis=0) for cells in (gold & told, gold, told))
+    intervals: dict[str, Any] = {
+        f"{name}_interval": _interval([getattr(each, name) for each in drawn], outer)
+        for name in ("accuracy", "macro_f1", "micro_f1", "sample_f1")
+    }
+    return MultiLabelReport(
+        rows=len(gold),
+        documents=len(set(corpus.groups)),
+        **figures._asdict(),
+        **rank_figures(gold, likely)._asdict(),
+        **intervals,
+        expected_calibration_error=expected_calibration_error(likely.ravel(), gold.ravel()),
+        boundary_error=None,
+        window_difference=None,
+        without_topic=int((~told.any(axis=1)).sum()),
+        topics=_topic_figures(labels, hits, support, claimed),
+        labels=labels,
+        confusion=confusion_of_sets(gold, told),
+        predictions=predictions,
+    )
+
+
+def _indicator(sets: Sequence[Sequence[str]], column: dict[str, int]) -> NDArray[np.bool_]:
+    """Which topics each row has, (n_rows, n_topics)."""
+    indicator = np.zeros((len(sets), len(column)), np.bool_)
+    for row, topics in enumerate(sets):
+        indicator[row, [column[topic] for topic in topics]] = True
+    return indicator
 
 
 class Bins(NamedTuple):
@@ -250,16 +354,18 @@ def confusion_of(
     return cells.reshape(n_labels, n_labels + 1).astype(np.int64)
 
 
-def _per_topic(
-    confusion: NDArray[np.int64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Precision, recall, F1 (0 where undefined) and rows of each topic."""
-    hits = np.diag(confusion).astype(float)
-    support, claimed = confusion.sum(axis=1), confusion[:, :-1].sum(axis=0)
-    precision = hits / np.maximum(claimed, 1)
-    recall = hits / np.maximum(support, 1)
-    f1 = 2 * hits / np.maximum(support + claimed, 1)
-    return precision, recall, f1, support
+def _topic_figures(
+    labels: Sequence[str], hits: NDArray[np.int64], support: NDArray[np.int64], claimed: NDArray[np.int64]
+) -> dict[str, TopicFigures]:
+    """Precision, recall, F1 (0 where undefined) and rows of each topic, from what was right, there, and predicted."""
+    precision, recall, f1 = hits / np.maximum(claimed, 1), hits / np.maximum(support, 1), _f1(hits, support + claimed)
+    columns = (part.tolist() for part in (precision, recall, f1, support))
+    return {topic: TopicFigures(*figures) for topic, *figures in zip(labels, *columns, strict=True)}
+
+
+def _f1(hits: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """F1 of topics, 0 where undefined; ``sizes`` are the rows that have them and those predicted to, added up."""
+    return np.asarray(2 * hits / np.maximum(sizes, 1))
 
 
 def accuracy_of(confusion: NDArray[np.int64]) -> float:
@@ -269,9 +375,8 @@ def accuracy_of(confusion: NDArray[np.int64]) -> float:
 
 def macro_f1_of(confusion: NDArray[np.int64]) -> float:
     """Mean F1 of the topics that occur, in gold or in predictions."""
-    f1 = _per_topic(confusion)[2]
-    occurs = (confusion.sum(axis=1) + confusion[:, :-1].sum(axis=0)) > 0
-    return float(f1[occurs].mean())
+    sizes = confusion.sum(axis=1) + confusion[:, :-1].sum(axis=0)
+    return float(_f1(np.diag(confusion), sizes)[sizes > 0].mean())
 
 
 def draw_documents(groups: NDArray[np.intp], resamples: int, seed: int) -> Iterator[NDArray[np.intp]]:

@@ -92,7 +92,9 @@ class Account:
         if SUMMARY_COLUMNS[0].name in batch.schema.names:
             batch = batch.filter(pc.not_equal(batch.column("kind"), DOCUMENT))
         column = batch.column("topic")
-        for entry in column.value_counts().to_pylist():
+        # Where a text may have several, each counts.
+        told = batch.column("topics").flatten() if "topics" in batch.schema.names else column
+        for entry in told.value_counts().to_pylist():
             if entry["values"] is not None:
                 self._count(entry["values"], entry["counts"])
         self.rows += part.n_rows

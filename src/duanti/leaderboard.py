@@ -67,13 +67,19 @@ class Verdict:
 def predictions_table(corpus: Corpus, predictions: Sequence[Prediction]) -> pa.Table:
     """What a run keeps of its test, row by row: enough to compare it with any other of the same corpus.
 
-    ``text`` is a digest of the row's text, so that rows find their like in a file of another order.
+    ``text`` is a digest of the row's text, so that rows find their like in a file of another order. Of a multi-label
+    corpus ``gold`` and ``predicted`` are lists.
     """
+    if corpus.multi_label:
+        gold = pa.array(corpus.topic_sets, pa.list_(pa.string()))
+        predicted = pa.array([p.topics for p in predictions], pa.list_(pa.string()))
+    else:
+        gold, predicted = (pa.array(told, pa.string()) for told in (corpus.topics, [p.topic for p in predictions]))
     return pa.table(
         {
             "row": pa.array(range(len(corpus)), pa.int64()),
-            "gold": pa.array(corpus.topics, pa.string()),
-            "predicted": pa.array([p.topic for p in predictions], pa.string()),
+            "gold": gold,
+            "predicted": predicted,
             "probability": pa.array([p.probability for p in predictions], pa.float64()),
             "document": pa.array(corpus.groups, pa.int64()),
             "text": pa.array([hashlib.sha256(text.encode()).hexdigest()[:16] for text in corpus.texts], pa.string()),
@@ -106,6 +112,8 @@ def rank(
         rows = store.table(run.id, PREDICTIONS) if run.test_digest and run.test_digest == digest else None
         if rows is None:
             apart.append((run, _why_apart(run, digest)))
+        elif pa.types.is_list(rows["gold"].type):
+            apart.append((run, "multi-label: look at its figures in MLflow; runs are compared that tell one topic"))
         else:
             entries.append(Entry(run, _report(rows, level), _aligned(rows), run is reference))
     measure = next((entry for entry in entries if entry.champion), None)

@@ -39,12 +39,17 @@ class Alternative(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a text is about. Without a topic, ``topic`` and ``probability`` are None and there are no alternatives."""
+    """What a text is about. Without a topic, ``topic`` and ``probability`` are None and there are no alternatives.
+
+    ``topics`` are all that the text has, ``topic`` the first of them; None where the model gives each text one. The
+    alternatives begin with the rest of them.
+    """
 
     topic: str | None
     probability: float | None
     alternatives: tuple[Alternative, ...]
     known_terms: int
+    topics: tuple[str, ...] | None = None
 
 
 class Decision(NamedTuple):
@@ -67,6 +72,9 @@ class Decisions(NamedTuple):
     probabilities: NDArray[np.float64]  # (n_texts, top)
     known_terms: NDArray[np.int64]  # (n_texts,)
     sets: NDArray[np.bool_] | None = None  # (n_texts, n_topics): the topics in each text's set, where one is promised
+    # (n_texts,): how many topics each text has, where it may have any number: so many come first in its row, which is
+    # as long as any has and ends in -1.
+    told: NDArray[np.int64] | None = None
 
 
 _NO_PROMISE = Decision()
@@ -92,6 +100,9 @@ class TopicModel:
     temperature, powers
         probabilities are ``softmax(scores / temperature)``, raised to a power that depends on the highest of them and
         scaled to sum to one: ``powers`` are pairs of a highest probability and the power there, between them a line
+    thresholds
+        float64 (n_topics,): a text may have several topics, or none: those of at least such a probability, which is
+        ``1 / (1 + exp(-score))``, whatever ``temperature`` and ``powers`` are; None: it has the most probable one
     weight_rows
         int32 (n_terms,): the row of ``weights`` of each term, -1 for none; None: each has its own
     context
@@ -110,6 +121,7 @@ class TopicModel:
     bias: NDArray[np.float64] = field(repr=False)
     temperature: float = 1.0
     powers: tuple[tuple[float, float], ...] = ()
+    thresholds: NDArray[np.float64] | None = None
     weight_rows: NDArray[np.int32] | None = field(default=None, repr=False)
     context: Context | None = field(default=None, repr=False)
     decision: Decision = _NO_PROMISE
@@ -140,6 +152,7 @@ class TopicModel:
                 decision_in_context=Decision(*manifest.pop("decision_in_context", ())),
                 weights=arrays["weights"],
                 weight_rows=arrays.get("weight_rows"),
+                thresholds=arrays.get("thresholds"),
                 bias=arrays["bias"],
                 provenance={key: value for key, value in manifest.items() if key not in ("link", "duanti_version")},
             )
@@ -157,7 +170,7 @@ class TopicModel:
             "duanti_version": __version__,
             "topics": list(self.topics),
             "features": asdict(self.options),
-            "link": "softmax",
+            "link": "sigmoid" if self.is_multi_label else "softmax",
             "temperature": self.temperature,
             "powers": self.powers,
             "decision": self.decision,
@@ -169,6 +182,7 @@ class TopicModel:
             "weights": self.weights,
             "bias": self.bias,
             **({} if self.weight_rows is None else {"weight_rows": self.weight_rows}),
+            **({} if self.thresholds is None else {"thresholds": self.thresholds}),
             **{f"lexicon/{key}": tables[key] for key in tables},
             **{f"context/{key}": network[key] for key in network},
         }
@@ -179,7 +193,7 @@ class TopicModel:
         return replace(self, provenance={**self.provenance, **entries})
 
     def predict(self, texts: Sequence[str | None], *, top: int = 3) -> list[Prediction]:
-        """Return the topic of each text, with the best of the other topics up to ``top`` in all.
+        """Return the topic of each text, with the best of the other topics up to ``top`` in all, or all it has if more.
 
         A text without a single known term, null or empty, has no topic, and neither has one below the probability that
         the recipe's ``decision`` asks for.
@@ -201,11 +215,17 @@ class TopicModel:
         predictions = []
         for order, probabilities, known in zip(*(part.tolist() for part in decisions[:3]), strict=True):
             if order[0] >= 0:
-                best, *others = (Alternative(self.topics[t], p) for t, p in zip(order, probabilities, strict=True))
+                ranked = zip(order, probabilities, strict=True)
+                best, *others = (Alternative(self.topics[t], p) for t, p in ranked if t >= 0)
                 predictions.append(Prediction(*best, tuple(others), known))
             else:
                 predictions.append(NO_TOPIC._replace(known_terms=known))
-        return predictions
+        if decisions.told is None:
+            return predictions
+        return [
+            each._replace(topics=tuple(self.topics[t] for t in order[:n_told]))
+            for each, order, n_told in zip(predictions, decisions.topics.tolist(), decisions.told.tolist(), strict=True)
+        ]
 
     def decide(self, texts: Texts, *, top: int = 3, n_jobs: int | None = None) -> Decisions:
         """Return what ``predict`` says, as arrays. A null text counts as an empty one."""
@@ -236,6 +256,8 @@ class TopicModel:
         known term, are passed over.
         """
         probabilities, in_context = self._link(scores), np.zeros(len(scores), np.bool_)
+        if self.thresholds is not None:
+            return _tell_each(probabilities, self.thresholds, known_terms, min(max(top, 1), len(self.topics)))
         if self.context is not None and documents is not None:
             in_context = known_terms > 0 if in_document is None else in_document & (known_terms > 0)
             # A paragraph by itself has no context.
@@ -279,6 +301,11 @@ class TopicModel:
         return np.where((rows >= 0)[:, None], self.weights[np.maximum(rows, 0)], np.float32(0))
 
     @property
+    def is_multi_label(self) -> bool:
+        """Whether a text may have several topics, or none."""
+        return self.thresholds is not None
+
+    @property
     def gives_sets(self) -> bool:
         """Whether each text gets a set of topics."""
         return self.decision.set_probability is not None
@@ -295,7 +322,7 @@ class TopicModel:
         return explain_text(text, self.topics, self.spaces, self.options, self.tables, self.weights_of, self.bias)
 
     def probabilities(self, texts: Texts) -> NDArray[np.float64]:
-        """Return the probabilities of each text, (n_texts, n_topics), each row summing to one."""
+        """Return the probabilities of each text, (n_texts, n_topics), each row summing to one unless multi-label."""
         return self._link(self.scores(texts))
 
     def top_terms(self, n: int, *, min_df: int = 3) -> dict[str, list[str]]:
@@ -322,6 +349,9 @@ class TopicModel:
         return batch.narrowed(*matter_spans(*batch))
 
     def _link(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self.is_multi_label:
+            # 1 / (1 + exp(-score)), and no overflow whatever the score.
+            return np.asarray(0.5 + 0.5 * np.tanh(scores / 2))
         return link(scores, self.temperature, self.powers)
 
 
@@ -376,6 +406,19 @@ def _rank(probabilities: Any, decided: Any, top: int) -> Any:
             ranked[i, place] = best
             taken[best] = True
     return ranked
+
+
+def _tell_each(
+    probabilities: NDArray[np.float64], thresholds: NDArray[np.float64], known_terms: NDArray[np.int64], top: int
+) -> Decisions:
+    """All topics from their thresholds on, then of the others the most probable up to ``top`` in all."""
+    has = (probabilities >= thresholds) & (known_terms > 0)[:, None]
+    told = has.sum(axis=1)
+    width = max(top, int(told.max(initial=0)))
+    # One more puts what is told before what is not.
+    topics = _rank(probabilities + has, told > 0, width)
+    topics[np.arange(width) >= np.maximum(told, top)[:, None]] = -1
+    return Decisions(topics, np.take_along_axis(probabilities, topics, axis=1), known_terms, told=told)
 
 
 def _sets(

@@ -43,7 +43,7 @@ class LabelledParagraph:
 
     def as_dict(self, n_terms: int | None = None) -> dict[str, Any]:
         """Return it as plain data, its explanation with the ``n_terms`` terms that say most, or all."""
-        topic, probability, alternatives, known_terms = self.prediction
+        topic, probability, alternatives, known_terms, topics = self.prediction
         told = {
             "paragraph": self.paragraph,
             "start": self.start,
@@ -55,6 +55,8 @@ class LabelledParagraph:
             "alternatives": [other._asdict() for other in alternatives],
             "known_terms": known_terms,
         }
+        if topics is not None:
+            told["topics"] = list(topics)
         if self.explanation is not None:
             told["explanation"] = self.explanation.as_dict(self.topics, n_terms)
         return told
@@ -149,6 +151,7 @@ def _explained(model: TopicModel, row: dict[str, Any], text: str) -> LabelledPar
     explanation = model.explain(text) if speaks else None
     known_terms = len(explanation.terms) if explanation else 0
     others = tuple(Alternative(**other) for other in row["alternatives"])
-    prediction = Prediction(row["topic"], row["probability"], others, known_terms)
+    topics = tuple(row["topics"]) if model.is_multi_label else None
+    prediction = Prediction(row["topic"], row["probability"], others, known_terms, topics)
     place = (row["paragraph"], row["start"], row["end"], row["kind"])
     return LabelledParagraph(*place, text, prediction, explanation if known_terms else None)

@@ -2,6 +2,9 @@
 
 Owns the order of training: terms, classifiers on all rows and on folds, their blend, and what is learnt from the
 out-of-fold scores: probabilities, thresholds, context. Refuses to know files, tracking stores, and how each is done.
+
+``gold`` is what rows are to be told to be: (n_rows,) the column of each row's topic, or, where a row may have several
+topics or none, (n_rows, n_topics) whether it has each (``gold_of``). What is done differs by its dimensions alone.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from duanti.calibration import (
     threshold_of_precision,
     tune_bias,
 )
-from duanti.classifiers import fit_frozen
+from duanti.classifiers import fit_frozen, fit_one_vs_rest
 from duanti.config import BlendConfig, ClassifierConfig, DecisionConfig, MemberConfig, RunConfig
 from duanti.context import Context
 from duanti.context_training import fit_context
@@ -35,6 +38,7 @@ from duanti.features import TermCounts, TermSpace, load_tables, tally_known
 from duanti.model import Decision, TopicModel, link
 from duanti.paragraphs import matter
 from duanti.segmentation import available_cores
+from duanti.thresholds import fit_sigmoids, learn_thresholds, learn_topic_weights
 from duanti.vectorizer import TermVectorizer
 
 Progress = Callable[[str], object]
@@ -52,8 +56,7 @@ def fit_topic_model(config: RunConfig, corpus: Corpus, *, progress: Progress = l
         when the corpus has fewer than two topics or leaves no terms
     """
     _check_topics(corpus)
-    y = np.asarray(corpus.topics, dtype=object)
-    topics = tuple(corpus.topic_counts)
+    gold, topics = gold_of(corpus), tuple(corpus.topic_counts)
     n_jobs = config.n_jobs or available_cores()
     vectorizer = make_vectorizer(config)
     progress(f"segmenting {len(corpus):,} texts")
@@ -62,10 +65,13 @@ def fit_topic_model(config: RunConfig, corpus: Corpus, *, progress: Progress = l
     progress(f"fitting {config.classifier.kind} and {folds.max() + 1} folds")
     splits = [Split(np.arange(len(corpus)), None), *splits_of(folds)]
     learner = Learner(vectorizer, members_of(config.classifier), config.seed)
-    (vectorizer, members), *held_out = _fit_splits(learner, counts, y, splits, n_jobs)
+    (vectorizer, members), *held_out = _fit_splits(learner, counts, gold, splits, n_jobs)
     progress("calibrating")
-    gold = np.searchsorted(np.array(topics, dtype=object), y)
-    promises = _learn_promises(config, corpus, _gather_scores(held_out, len(y), topics), gold, progress)
+    scores = _gather_scores(held_out, gold)
+    if corpus.multi_label:
+        promises = _learn_topic_promises(config, scores, gold)
+    else:
+        promises = _learn_promises(config, corpus, scores, gold, progress)
     spaces, weights = _frequent_first(
         vectorizer.spaces_, _weighted_sum(promises.scales, [weights for weights, _ in members])
     )
@@ -78,6 +84,7 @@ def fit_topic_model(config: RunConfig, corpus: Corpus, *, progress: Progress = l
         bias=_weighted_sum(promises.scales, [bias for _, bias in members]) + promises.bias,
         temperature=promises.temperature,
         powers=promises.powers,
+        thresholds=promises.thresholds,
         context=promises.context,
         decision=promises.alone,
         decision_in_context=promises.in_context,
@@ -118,10 +125,21 @@ def members_of(config: ClassifierConfig) -> tuple[MemberConfig, ...]:
     return config.members if isinstance(config, BlendConfig) else (config,)
 
 
+def gold_of(corpus: Corpus) -> NDArray[Any]:
+    """Return each row's topic by its column, (n_rows,); if multi-label which topics it has, (n_rows, n_topics)."""
+    column = {topic: number for number, topic in enumerate(corpus.topic_counts)}
+    columns = np.array([column[topic] for topics in corpus.topic_sets for topic in topics], np.intp)
+    if not corpus.multi_label:
+        return columns
+    gold = np.zeros((len(corpus), len(column)), np.bool_)
+    gold[np.repeat(np.arange(len(corpus)), list(map(len, corpus.topic_sets))), columns] = True
+    return gold
+
+
 class _Promises(NamedTuple):
     """What is learnt from out-of-fold scores."""
 
-    scales: NDArray[np.float64]  # (n_members,): what each member's scores are multiplied with
+    scales: NDArray[np.float64]  # (n_members,) or (n_members, n_topics): what members' scores are multiplied with
     bias: NDArray[np.float64]  # (n_topics,): what is added to the scores of topics
     temperature: float
     powers: tuple[tuple[float, float], ...]
@@ -129,6 +147,8 @@ class _Promises(NamedTuple):
     alone: Decision
     in_context: Decision
     probabilities: NDArray[np.float64]  # of the rows it is learnt from, alone
+    # (n_topics,): from which probability on a text has a topic, where it may have several.
+    thresholds: NDArray[np.float64] | None = None
 
 
 def _learn_promises(
@@ -138,10 +158,7 @@ def _learn_promises(
     usable = np.isfinite(members[0, np.arange(len(gold)), gold])
     n_topics = members.shape[2]
     if not usable.any():
-        nothing = Decision()
-        return _Promises(
-            np.ones(len(members)), np.zeros(n_topics), 1.0, (), None, nothing, nothing, np.empty((0, n_topics))
-        )
+        return _no_promises(len(members), n_topics)
     scales = _scales(config.classifier, members[:, usable], gold[usable])
     scores = _weighted_sum(scales, members[:, usable])
     bias = np.zeros(n_topics)
@@ -170,14 +187,44 @@ def _learn_promises(
     )
 
 
-def _scales(config: ClassifierConfig, members: NDArray[np.float64], gold: NDArray[np.intp]) -> NDArray[np.float64]:
+def _no_promises(n_members: int, n_topics: int) -> _Promises:
+    """What there is to say where no row was held out."""
+    scales, bias, nothing = np.ones(n_members), np.zeros(n_topics), Decision()
+    return _Promises(scales, bias, 1.0, (), None, nothing, nothing, np.empty((0, n_topics)))
+
+
+def _learn_topic_promises(config: RunConfig, members: NDArray[np.float64], gold: NDArray[np.bool_]) -> _Promises:
+    """As ``_learn_promises``, each topic by itself. Its sigmoid goes into weights and bias: scores become log-odds."""
+    usable = np.isfinite(members[0]).any(axis=1)
+    if not usable.any():
+        return _no_promises(len(members), gold.shape[1])._replace(thresholds=np.full(gold.shape[1], 0.5))
+    members, gold = members[:, usable], gold[usable]
+    scales = _scales(config.classifier, members, gold)
+    scores = _weighted_sum(scales, members)
+    sigmoids = fit_sigmoids(scores, gold)
+    probabilities = sigmoids.probabilities(scores)
+    return _Promises(
+        scales[:, None] * sigmoids.slopes,
+        sigmoids.intercepts,
+        temperature=1.0,
+        powers=(),
+        context=None,
+        alone=Decision(),
+        in_context=Decision(),
+        probabilities=probabilities,
+        thresholds=learn_thresholds(probabilities, gold),
+    )
+
+
+def _scales(config: ClassifierConfig, members: NDArray[np.float64], gold: NDArray[Any]) -> NDArray[np.float64]:
     """What brings the members of a blend to one spread, times how much each counts; 1 for one by itself."""
     if not isinstance(config, BlendConfig):
         return np.ones(1)
     known = np.isfinite(members[0])
     spread = np.array([scores[known].std() for scores in members])
     even = np.where(known, members, members.min(where=known, initial=0.0)) / spread[:, None, None]
-    weights = learn_weights(list(even), gold) if config.weights == "learned" else np.asarray(config.weights)
+    learn = learn_weights if gold.ndim == 1 else learn_topic_weights
+    weights = learn(list(even), gold) if config.weights == "learned" else np.asarray(config.weights)
     scales: NDArray[np.float64] = weights / weights.sum() / spread
     return scales
 
@@ -241,38 +288,45 @@ def splits_of(folds: NDArray[np.intp]) -> list[Split]:
 def held_out_scores(
     learner: Learner,
     counts: Sequence[TermCounts],
-    y: NDArray[np.object_],
+    gold: NDArray[np.intp],
     splits: Sequence[Split],
     n_jobs: int,
 ) -> tuple[NDArray[np.float64], float]:
     """Score each row by a model, of one member, that did not learn from it.
 
-    Returns scores (n_rows, n_topics), topics sorted, and the temperature that makes their softmax most likely.
+    Returns scores (n_rows, n_topics) and the temperature that makes their softmax most likely.
     Rows that no split holds out, and topics that their split never saw, have minus infinity.
     """
-    topics = sorted(set(y))
-    held_out = _fit_splits(learner, counts, y, splits, n_jobs)
-    (scores,) = _gather_scores(held_out, len(y), topics)
-    gold = np.searchsorted(np.array(topics, dtype=object), y)
-    usable = np.isfinite(scores[np.arange(len(y)), gold])
+    (scores,) = _gather_scores(_fit_splits(learner, counts, gold, splits, n_jobs), gold)
+    usable = np.isfinite(scores[np.arange(len(gold)), gold])
     return scores, fit_temperature(scores[usable], gold[usable]) if usable.any() else 1.0
 
 
 def score_members(
-    config: RunConfig, counts: Sequence[TermCounts], y: NDArray[np.object_], splits: Sequence[Split], n_jobs: int
+    config: RunConfig, counts: Sequence[TermCounts], gold: NDArray[Any], splits: Sequence[Split], n_jobs: int
 ) -> NDArray[np.float64]:
     """Score the rows that splits hold out, by each of the recipe's classifiers: (n_members, n_rows, n_topics).
 
     All other rows, and topics that a split never saw, have minus infinity.
     """
     learner = Learner(make_vectorizer(config), members_of(config.classifier), config.seed)
-    return _gather_scores(_fit_splits(learner, counts, y, splits, n_jobs), len(y), sorted(set(y)))
+    return _gather_scores(_fit_splits(learner, counts, gold, splits, n_jobs), gold)
 
 
-def join_members(config: ClassifierConfig, members: NDArray[np.float64], gold: NDArray[np.intp]) -> NDArray[np.float64]:
+def join_members(config: ClassifierConfig, members: NDArray[np.float64], gold: NDArray[Any]) -> NDArray[np.float64]:
     """Return the one score that the members' make, (n_rows, n_topics), weights learned from these rows if any are."""
     joined: NDArray[np.float64] = _weighted_sum(_scales(config, members, gold), members)
     return joined
+
+
+def tell_topics(config: RunConfig, members: NDArray[np.float64], gold: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which topics rows are told to have, (n_rows, n_topics), by thresholds that are learnt from these rows."""
+    told, usable = np.zeros(gold.shape, np.bool_), np.isfinite(members[0]).any(axis=1)
+    if usable.any():
+        scores = join_members(config.classifier, members[:, usable], gold[usable])
+        probabilities = fit_sigmoids(scores, gold[usable]).probabilities(scores)
+        told[usable] = probabilities >= learn_thresholds(probabilities, gold[usable])
+    return told
 
 
 def make_vectorizer(config: RunConfig) -> TermVectorizer:
@@ -292,9 +346,19 @@ def describe_corpus(corpus: Corpus) -> dict[str, Any]:
 
 
 def _check_topics(corpus: Corpus) -> None:
-    if len(corpus.topic_counts) < 2:
+    if corpus.multi_label:
+        _check_topic_sets(corpus)
+    elif len(corpus.topic_counts) < 2:
         only = next(iter(corpus.topic_counts))
         raise DataError(f"{corpus.name}: all {len(corpus)} rows have the topic {only!r}. Training needs two or more.")
+
+
+def _check_topic_sets(corpus: Corpus) -> None:
+    if not corpus.topic_counts:
+        raise DataError(f"{corpus.name}: none of {len(corpus)} rows has a topic. Training needs rows with one.")
+    topic, rows = max(corpus.topic_counts.items(), key=lambda entry: entry[1])
+    if rows == len(corpus):
+        raise DataError(f"{corpus.name}: all {rows} rows have the topic {topic!r}. Training needs rows without it.")
 
 
 def _n_folds(config: RunConfig, corpus: Corpus) -> int:
@@ -307,19 +371,19 @@ class _HeldOut(NamedTuple):
 
     rows: NDArray[np.intp]
     scores: NDArray[np.float64]  # (n_members, n_rows, n_topics)
-    topics: NDArray[np.object_]  # that they have seen
+    topics: NDArray[np.intp]  # that they have seen, by their columns
     unknown: int  # occurrences of terms that they have not
     occurrences: int
 
 
 def _fit_splits(
-    learner: Learner, counts: Sequence[TermCounts], y: NDArray[np.object_], splits: Sequence[Split], n_jobs: int
+    learner: Learner, counts: Sequence[TermCounts], gold: NDArray[Any], splits: Sequence[Split], n_jobs: int
 ) -> list[Any]:
-    calls = (delayed(_fit_split)(learner, counts, y, split) for split in splits)
+    calls = (delayed(_fit_split)(learner, counts, gold, split) for split in splits)
     return list(Parallel(n_jobs=n_jobs, backend="loky")(calls))
 
 
-def _fit_split(learner: Learner, counts: Sequence[TermCounts], y: NDArray[np.object_], split: Split) -> Any:
+def _fit_split(learner: Learner, counts: Sequence[TermCounts], gold: NDArray[Any], split: Split) -> Any:
     """Fit on some rows. Returns what the models say of those held out; where none are, the frozen models.
 
     None where there is nothing to fit.
@@ -327,14 +391,12 @@ def _fit_split(learner: Learner, counts: Sequence[TermCounts], y: NDArray[np.obj
     with threadpool_limits(1):
         vectorizer: TermVectorizer = clone(learner.vectorizer)
         training = [part.select(split.training) for part in counts]
-        topics = np.unique(y[split.training])
-        if len(topics) < 2:
+        topics, target = _learnable(gold[split.training])
+        if not len(topics):
             return None
+        fit = fit_frozen if target.ndim == 1 else fit_one_vs_rest
         matrix = vectorizer.fit_counts(training).transform_counts(training)
-        models = [
-            fit_frozen(member, learner.seed, matrix, y[split.training], _factors(member, vectorizer))
-            for member in learner.members
-        ]
+        models = [fit(member, learner.seed, matrix, target, _factors(member, vectorizer)) for member in learner.members]
         if split.held_out is None:
             return vectorizer, models
         others = [part.select(split.held_out) for part in counts]
@@ -343,6 +405,15 @@ def _fit_split(learner: Learner, counts: Sequence[TermCounts], y: NDArray[np.obj
         tallies = [tally_known(part, space) for part, space in zip(others, vectorizer.spaces_, strict=True)]
         unknown, occurrences = sum(tally.unknown for tally in tallies), sum(tally.occurrences for tally in tallies)
         return _HeldOut(split.held_out, scores, topics, unknown, occurrences)
+
+
+def _learnable(gold: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[Any]]:
+    """The topics, by their columns, that can be told apart by these rows, and the part of ``gold`` that is of them."""
+    if gold.ndim == 1:
+        topics = np.unique(gold)
+        return topics if len(topics) > 1 else topics[:0], gold
+    topics = np.flatnonzero(gold.any(axis=0) & ~gold.all(axis=0))
+    return topics, gold[:, topics]
 
 
 def _factors(member: MemberConfig, vectorizer: TermVectorizer) -> NDArray[np.float32]:
@@ -359,27 +430,28 @@ def _factors(member: MemberConfig, vectorizer: TermVectorizer) -> NDArray[np.flo
     return np.concatenate(factors).astype(np.float32)
 
 
-def _gather_scores(held_out: Sequence[_HeldOut | None], n_rows: int, topics: Sequence[str]) -> NDArray[np.float64]:
+def _gather_scores(held_out: Sequence[_HeldOut | None], gold: NDArray[Any]) -> NDArray[np.float64]:
     """Scores (n_members, n_rows, n_topics).
 
     Minus infinity for rows nobody held out, and topics their split never saw.
     """
-    column = {topic: number for number, topic in enumerate(topics)}
+    n_topics = gold.shape[1] if gold.ndim == 2 else int(gold.max()) + 1
     n_members = max((len(part.scores) for part in held_out if part is not None), default=1)
-    scores = np.full((n_members, n_rows, len(topics)), -np.inf)
+    scores = np.full((n_members, len(gold), n_topics), -np.inf)
     for part in held_out:
         if part is not None:
-            columns = np.array([column[topic] for topic in part.topics])
-            scores[np.ix_(np.arange(n_members), part.rows, columns)] = part.scores
+            scores[np.ix_(np.arange(n_members), part.rows, part.topics)] = part.scores
     return scores
 
 
 def _reference(promises: _Promises, held_out: Sequence[_HeldOut | None], topics: tuple[str, ...]) -> dict[str, Any]:
     """What the model makes of its training texts, out of fold: what drift is measured against."""
-    profile = Profile(topics, ())
-    highest = promises.probabilities.max(axis=1, initial=0.0)
+    profile, told = Profile(topics, ()), promises.probabilities
+    if promises.thresholds is not None:
+        told = np.where(told >= promises.thresholds, told, -1.0)
+    highest = told.max(axis=1, initial=-1.0)
     decided = highest >= (promises.alone.min_probability or 0.0)
-    profile.add_predictions(np.where(decided, promises.probabilities.argmax(axis=1), -1), highest)
+    profile.add_predictions(np.where(decided, told.argmax(axis=1), -1), highest)
     for part in held_out:
         if part is not None:
             profile.add_unknown(part.unknown, part.occurrences)

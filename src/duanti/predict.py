@@ -54,15 +54,17 @@ SCHEMA = pa.schema(
 
 
 #: Names that no kept column may have.
-ROW_COLUMNS = (*SCHEMA.names, "topic_set", *(field.name for field in SUMMARY_COLUMNS))
+ROW_COLUMNS = (*SCHEMA.names, "topics", "topic_set", *(field.name for field in SUMMARY_COLUMNS))
 
 
 def row_schema(model: TopicModel, *, summary: bool = False) -> pa.Schema:
     """Return the columns of an output row; kept columns follow.
 
-    ``topic_set`` is there where the model gives sets, and with ``summary`` those of ``SUMMARY_COLUMNS``.
+    ``topics``, all that a text has, is there where it may have several; ``topic_set`` where the model gives sets; and
+    with ``summary`` those of ``SUMMARY_COLUMNS``.
     """
-    schema = SCHEMA.append(pa.field("topic_set", pa.list_(pa.string()))) if model.gives_sets else SCHEMA
+    name = "topics" if model.is_multi_label else "topic_set" if model.gives_sets else None
+    schema = SCHEMA.append(pa.field(name, pa.list_(pa.string()))) if name else SCHEMA
     return pa.schema([*schema, *SUMMARY_COLUMNS]) if summary else schema
 
 
@@ -420,15 +422,19 @@ def _decide(model: TopicModel, part: _Part, options: PredictOptions) -> Labelled
 
 
 def _decided(topics: Sequence[str], decisions: Decisions) -> Iterator[pa.Array]:
-    """The columns topic, probability, alternatives, and topic_set where there are sets."""
+    """The columns topic, probability, alternatives, and topics or topic_set where there are such."""
     decided = decisions.topics[:, 0] >= 0
     names = strings(topics).cast(pa.string())
     yield names.take(numbers(decisions.topics[:, 0], decided))
     yield numbers(decisions.probabilities[:, 0], decided)
-    others = names.take(numbers(decisions.topics[decided, 1:].ravel()))
-    probabilities = numbers(decisions.probabilities[decided, 1:].ravel())
+    are_others = decisions.topics[:, 1:] >= 0
+    others = names.take(numbers(decisions.topics[:, 1:][are_others]))
+    probabilities = numbers(decisions.probabilities[:, 1:][are_others])
     alternatives = pa.StructArray.from_arrays([others, probabilities], fields=list(_ALTERNATIVE))
-    yield _lists(decided * (decisions.topics.shape[1] - 1), alternatives)
+    yield _lists(are_others.sum(axis=1), alternatives)
+    if decisions.told is not None:
+        are_told = np.arange(decisions.topics.shape[1]) < decisions.told[:, None]
+        yield _lists(decisions.told, names.take(numbers(decisions.topics[are_told])))
     if decisions.sets is not None:
         yield _lists(decisions.sets.sum(axis=1), names.take(numbers(np.nonzero(decisions.sets)[1])))
 

@@ -37,8 +37,9 @@ from duanti.corpus import Corpus
 from duanti.errors import ConfigError, DataError, TrackingError
 from duanti.evaluation import accuracy_of, confusion_of, macro_f1_of
 from duanti.features import FeatureOptions, TermCounts, count_terms, load_tables
+from duanti.multi_label import set_figures
 from duanti.paragraphs import matter
-from duanti.pipeline import Split, join_members, make_vectorizer, score_members, splits_of
+from duanti.pipeline import Split, gold_of, join_members, make_vectorizer, score_members, splits_of, tell_topics
 from duanti.segmentation import available_cores
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -53,7 +54,8 @@ _CACHE_AGE = timedelta(days=30)
 class Trial:
     """What some settings reach. ``value`` is of the metric searched for; None where they could not be fitted.
 
-    ``figures``: macro-F1 and accuracy of the rows held out so far, all of them unless ``given_up``.
+    ``figures``: macro-F1 and accuracy (and micro-F1 if multi-label) of the rows held out so far, all of them unless
+    ``given_up``.
     """
 
     number: int
@@ -132,7 +134,7 @@ def write_best(config: RunConfig, recipe: Path, standing: Standing, file: Path) 
     best = standing.best
     if best is None or best.value is None:
         raise DataError(f"{recipe}: no trial was finished. Give the search more trials or minutes.")
-    metric = config.search.metric.replace("macro_f1", "macro-F1")
+    metric = config.search.metric.replace("_f1", "-F1")
     found = ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in best.settings.items())
     head = (
         f"# {recipe.name} with the best settings of {standing.done} trials: {metric} {best.value:.4f} out of fold.",
@@ -157,12 +159,11 @@ class _Objective:
     def __init__(self, config: RunConfig, corpus: Corpus) -> None:
         self.config = config
         self.n_jobs = config.n_jobs or available_cores()
-        self.y = np.asarray(corpus.topics, dtype=object)
-        self.n_topics = len(corpus.topic_counts)
-        self.gold = np.searchsorted(np.array(list(corpus.topic_counts), dtype=object), self.y)
+        self.gold, self.n_topics = gold_of(corpus), len(corpus.topic_counts)
         n_folds = min(config.calibration.folds, len(corpus.units))
-        if self.n_topics < 2 or n_folds < 2:
-            raise DataError(f"{corpus.name}: a search needs two topics and two documents, to learn from and to score.")
+        least, told = (1, "a topic") if corpus.multi_label else (2, "two topics")
+        if self.n_topics < least or n_folds < 2:
+            raise DataError(f"{corpus.name}: a search needs {told} and two documents, to learn from and to score.")
         self.splits = splits_of(np.asarray(corpus.folds(n_folds, config.seed)))
         self.texts = [matter(text) for text in corpus.texts]
         self.digest = _digest_in_order(corpus)
@@ -194,7 +195,7 @@ class _Objective:
         done: list[Split] = []
         members = None
         for splits in filter(None, (self.splits[:first], self.splits[first:])):
-            scores = score_members(config, counts, self.y, splits, self.n_jobs)
+            scores = score_members(config, counts, self.gold, splits, self.n_jobs)
             members = scores if members is None else np.maximum(members, scores)
             done += splits
             yield done, self.figures(config, members, done)
@@ -220,9 +221,12 @@ class _Objective:
         return [count(self.digest, source_digest(), part, self.texts, self.n_jobs) for part in parts]
 
     def figures(self, config: RunConfig, members: NDArray[np.float64], splits: Sequence[Split]) -> dict[str, float]:
-        """Macro-F1 and accuracy of the rows these splits hold out."""
+        """Macro-F1 and accuracy of the rows these splits hold out; of a multi-label corpus micro-F1 too."""
         rows = np.concatenate([split.held_out for split in splits if split.held_out is not None])
         gold, scores = self.gold[rows], members[:, rows]
+        if gold.ndim == 2:
+            (found,) = set_figures(gold, tell_topics(config, scores, gold), [np.ones(len(rows), np.int64)])
+            return {"macro_f1": found.macro_f1, "micro_f1": found.micro_f1, "accuracy": found.accuracy}
         usable = np.isfinite(scores).any(axis=(0, 2))
         predicted = np.full(len(rows), self.n_topics)  # no topic
         if usable.any():

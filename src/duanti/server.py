@@ -89,6 +89,9 @@ class PredictionAnswer(BaseModel):
     probability: float | None
     alternatives: list[AlternativeAnswer]
     known_terms: int
+    topics: Annotated[
+        list[str] | None, Field(description="all topics of the text; only there where it may have several")
+    ] = None
 
 
 class TermAnswer(BaseModel):
@@ -235,8 +238,8 @@ def _answer(model: TopicModel, question: Question) -> dict[str, Any]:
 
 
 def _prediction(prediction: Prediction) -> dict[str, Any]:
-    others = [other._asdict() for other in prediction.alternatives]
-    return {**prediction._asdict(), "alternatives": others}
+    told = {**prediction._asdict(), "alternatives": [other._asdict() for other in prediction.alternatives]}
+    return {name: value for name, value in told.items() if name != "topics" or value is not None}
 
 
 def _json(content: Any, status: int = 200) -> Response:

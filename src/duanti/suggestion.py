@@ -63,7 +63,15 @@ class Suggestion(NamedTuple):
 
 
 def always_deciding(model: TopicModel) -> TopicModel:
-    """Return the model without its promises: where it would rather tell no topic, a label helps most."""
+    """Return the model without its promises: where it would rather tell no topic, a label helps most.
+
+    Raises
+    ------
+    DataError
+        when it is multi-label: such topics are no alternatives to each other, and none has a margin
+    """
+    if model.is_multi_label:
+        raise DataError("the model is multi-label; what to label next is found where each text has one topic.")
     return replace(model, decision=Decision(), decision_in_context=Decision())
 
 

@@ -91,7 +91,7 @@ def with_summaries(
 def _schema(batch: pa.RecordBatch) -> pa.Schema:
     """Summary columns stand before those that are kept."""
     schema = batch.schema
-    place = schema.get_field_index("topic_set" if "topic_set" in schema.names else "alternatives") + 1
+    place = 1 + max(schema.get_field_index(name) for name in ("alternatives", "topics", "topic_set"))
     for field in reversed(SUMMARY_COLUMNS):
         schema = schema.insert(place, field)
     return schema

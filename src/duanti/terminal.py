@@ -41,11 +41,14 @@ def draw_paragraph(document: str, part: LabelledParagraph, n_terms: int) -> Rend
 
 
 def _topics(part: LabelledParagraph) -> Text:
-    topic, probability, others, _ = part.prediction
+    topic, probability, others, _, topics = part.prediction
     if topic is None:
         return Text("no topic", style="not dim")
     told = Text(f"{topic} {probability:.2f}", style="not dim bold")
-    return told.append("".join(f"  {other.topic} {other.probability:.2f}" for other in others), style="not bold")
+    for other in others:
+        style = "bold" if topics and other.topic in topics else "not bold"
+        told.append(f"  {other.topic} {other.probability:.2f}", style=style)
+    return told
 
 
 def _shaded(text: str, shares: NDArray[np.float64]) -> Text:
@@ -74,6 +77,6 @@ def _sum(part: LabelledParagraph, explanation: Explanation, topic: str) -> Text:
     column = explanation.topics.index(topic)
     told = Text(f"score {scores[column]:+.3f}, of which bias {explanation.bias[column]:+.3f}", style="dim")
     own = explanation.topics[int(scores.argmax())]
-    if own != topic and part.prediction.topic == topic:
+    if own != topic and part.prediction.topic == topic and part.prediction.topics is None:
         told.append(f"; by itself it would be {own}: the document around it decides")
     return told

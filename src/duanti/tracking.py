@@ -28,6 +28,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from duanti.bundle import read_bundle
 from duanti.errors import TrackingError
 from duanti.scaffold import PACKED
 
@@ -369,7 +370,7 @@ class _TrackedRun:
                 data_path=str(folder),
                 code_paths=[str(code)],
                 pip_requirements=[f"{package}=={version(package)}" for package in _REQUIREMENTS],
-                signature=_signature(),
+                signature=_signature(multi_label="thresholds" in read_bundle(folder).arrays),
             )
             registered = mlflow.register_model(logged.model_uri, name)
             client.set_registered_model_alias(name, "challenger", registered.version)
@@ -456,7 +457,7 @@ def _begun(store: _Store, experiment_id: str, continued: str | None) -> str | No
     return str(found[0].info.run_id) if found else None
 
 
-def _signature() -> Any:
+def _signature(*, multi_label: bool) -> Any:
     """What the model takes and gives; ``spark_udf`` reads the types of its struct from here."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
@@ -471,6 +472,7 @@ def _signature() -> Any:
         "topic": "string",
         "probability": "double",
         "alternatives": Array(Object([Property("topic", "string"), Property("probability", "double")])),
+        **({"topics": Array("string")} if multi_label else {}),
     }
     return ModelSignature(
         inputs=Schema([ColSpec("string", "text"), ColSpec("string", "document", required=False)]),

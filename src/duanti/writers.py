@@ -137,23 +137,30 @@ def as_json(array: pa.Array) -> pa.LargeStringArray:
     elif kind in (pa.string(), pa.large_string(), pa.string_view()):
         texts = _quoted(array.cast(pa.large_string()))
     elif pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
-        texts = _list_of_objects(array)
+        texts = _list(array, _objects(array.flatten()))
+    elif pa.types.is_list(kind) and pa.types.is_string(kind.value_type):
+        texts = _list(array, as_json(array.flatten()))
     else:
         texts = strings([_json(value) for value in array.to_pylist()])
     return pc.coalesce(texts.cast(pa.large_string()), _NULL)
 
 
-def _list_of_objects(array: pa.ListArray) -> pa.Array:
-    objects = array.flatten()
+def _objects(structs: pa.StructArray) -> pa.Array:
+    """Each struct as a JSON object."""
     parts: list[Any] = []
-    for field in objects.type:
+    for field in structs.type:
         parts.append(("{" if not parts else ", ") + _json(field.name) + ": ")
-        parts.append(as_json(pc.struct_field(objects, field.name)))
+        parts.append(as_json(pc.struct_field(structs, field.name)))
+    return _joined(*parts, "}")
+
+
+def _list(array: pa.ListArray, written: pa.Array) -> pa.Array:
+    """Each list as JSON; ``written`` are the values of all, one after the other."""
     lengths = as_numpy(pc.coalesce(pc.list_value_length(array), numbers(np.zeros(1, np.int32))[0]))
     offsets = numbers(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
-    lists = pa.ListArray.from_arrays(offsets, _joined(*parts, "}").cast(pa.string()))
-    written = _joined("[", pc.binary_join(lists, string(", ").cast(pa.string())), "]")
-    return pc.if_else(array.is_null(), pa.nulls(1, written.type)[0], written)
+    lists = pa.ListArray.from_arrays(offsets, written.cast(pa.string()))
+    joined = _joined("[", pc.binary_join(lists, string(", ").cast(pa.string())), "]")
+    return pc.if_else(array.is_null(), pa.nulls(1, joined.type)[0], joined)
 
 
 def _quoted(texts: pa.LargeStringArray) -> pa.Array:

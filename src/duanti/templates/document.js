@@ -80,7 +80,8 @@ function drawParagraph(part, number) {
     margin.append(element("span", "quiet", say("noTopic")));
   }
   const told = part.topic === null ? [] : [{ topic: part.topic, probability: part.probability }, ...part.alternatives];
-  const chips = told.map((each, place) => drawChip(each, place === 0, part.explanation));
+  const isTold = (each, place) => (part.topics ? part.topics.includes(each.topic) : place === 0);
+  const chips = told.map((each, place) => drawChip(each, isTold(each, place), part.explanation));
   chips.forEach((chip, place) => {
     if (part.explanation) chip.addEventListener("click", () => choose(place));
   });

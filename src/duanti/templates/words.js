@@ -71,7 +71,7 @@ function drawTerms(terms, spans, part, topic) {
   const sum = element("dd", "digits", `${scores[topic].toFixed(3)} (${say("bias")} ${signed(bias[topic])})`);
   list.append(element("dt", "", say("score")), sum);
   const [own] = Object.entries(scores).sort((a, b) => b[1] - a[1])[0];
-  if (topic === part.topic && own !== topic) list.append(element("dt", "", "⇅"), element("dd", "quiet", `${say("inContext")} ${own}`));
+  if (topic === part.topic && own !== topic && !part.topics) list.append(element("dt", "", "⇅"), element("dd", "quiet", `${say("inContext")} ${own}`));
   return list;
 }
 
