@@ -63,8 +63,9 @@ def main() -> int:
     ]
     for name in options.only:
         with tempfile.TemporaryDirectory() as work:
-            table += measure(name, SETS[name], Path(corpora), Path(work))
-        print("\n".join(table[-4:]), flush=True)
+            rows = measure(name, SETS[name], Path(corpora), Path(work))
+        print("\n".join(rows), flush=True)
+        table += rows
     packages = ("duanti", "jieba", "scikit-learn", "fasttext-numpy2", "numpy")
     write_section("Accuracy on public corpora", "\n".join(table), "python benchmarks/accuracy.py", packages)
     return 0
