@@ -13,7 +13,8 @@ import pytest
 
 from duanti import Corpus, TopicModel
 from duanti.cli import main
-from duanti.tracking import resolve_model_uri
+from duanti.config import RunConfig
+from duanti.tracking import resolve_model_uri, track
 
 ROOT = Path(__file__).parent.parent
 Fit = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -120,6 +121,18 @@ def test_four_runs_started_at_once_on_a_new_store_all_succeed(project: Path) -> 
     experiment = client.get_experiment_by_name("small")
     assert len(client.search_runs([experiment.experiment_id])) == 4
     assert set(aliases_of(client)) == {"challenger", "champion"}
+
+
+def test_a_model_comes_from_the_store_that_is_named_whichever_was_used_before(
+    logged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other.yaml").write_text("data: {train: given}\n", encoding="utf-8")
+    tracking = {"uri": f"sqlite:///{tmp_path}/mlflow.db"}
+    config = RunConfig.model_validate({"name": "other", "data": {"train": "given"}, "tracking": tracking})
+    with track(config, tmp_path / "other.yaml"):
+        pass
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{logged}/mlflow.db")
+    assert TopicModel.load(resolve_model_uri("models:/small@champion")).topics == ("体育", "教育", "财经")
 
 
 def test_the_same_run_gives_the_same_bytes(project: Path, fit: Fit) -> None:

@@ -121,7 +121,9 @@ def resolve_model_uri(uri: str) -> Path:
     mlflow = _import_mlflow()
     if mlflow is None:
         raise TrackingError(f"{uri}: needs mlflow. Install duanti[train], or name the bundle's folder.")
-    mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", f"{_SQLITE}mlflow.db"))
+    store = os.environ.get("MLFLOW_TRACKING_URI", f"{_SQLITE}mlflow.db")
+    mlflow.set_tracking_uri(store)
+    mlflow.set_registry_uri(store)  # mlflow remembers that of a store this process has used before
     _refuse_missing_store(mlflow.get_tracking_uri(), uri)
     try:
         folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
