@@ -20,10 +20,10 @@ from duanti.classifiers import NaiveBayesSVM, fit_one_vs_rest, make_classifier
 from duanti.cli import main
 from duanti.config import RunConfig
 from duanti.corpus import join_topics
-from duanti.evaluation import MultiLabelReport, compare_sets
+from duanti.evaluation import MultiLabelReport, compare_sets, confusion_of
 from duanti.jobs import Account
 from duanti.model import Prediction
-from duanti.multi_label import confusion_of_sets, rank_figures, set_figures
+from duanti.multi_label import cases_of_sets, confusion_of_sets, rank_figures, set_figures
 from duanti.overview import view_document
 from duanti.pipeline import gold_of, make_vectorizer
 from duanti.predict import Labelled, PredictOptions, label_texts, row_schema
@@ -509,6 +509,17 @@ def test_a_confusion_tells_what_stood_in_place_of_what_was_missed() -> None:
     gold = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 1], [1, 0, 0]], np.bool_)
     told = np.array([[1, 0, 1], [1, 0, 0], [0, 0, 0], [0, 1, 1]], np.bool_)
     np.testing.assert_array_equal(confusion_of_sets(gold, told), [[2, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+
+
+def test_the_cases_of_a_confusion_are_what_it_counts(judged: Any) -> None:
+    gold, told, _ = judged
+    rows, right, instead = cases_of_sets(gold, told)
+    np.testing.assert_array_equal(confusion_of(right, instead, 6), confusion_of_sets(gold, told))
+    for row, of, by in zip(rows, right, instead, strict=True):
+        wrong = np.flatnonzero(told[row] & ~gold[row])
+        assert gold[row, of]
+        assert (of == by) == told[row, of]
+        assert of == by or (by in wrong if len(wrong) else by == 6)
 
 
 def test_a_report_has_the_figures_by_topic_and_intervals_by_document(judged: Any) -> None:

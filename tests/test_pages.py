@@ -214,6 +214,28 @@ def test_the_page_shades_what_the_explanation_says(small_model: TopicModel, brow
     assert strongest == [len(text), text[abs(shares).argmax()]]
 
 
+def test_a_paragraph_shows_all_its_topics(small_corpus: Corpus, browser: "Browser", tmp_path: Path) -> None:
+    texts, topics = list(small_corpus.texts), list(small_corpus.topics)
+    nothing = ["今天下雨", "记者看了看", "这是第二次"]
+    corpus = Corpus("sets", [*texts, *nothing], [*topics, *[""] * 3], [None] * 27, multi_label=True)
+    given = {"name": "sets", "multi_label": True, "data": {"train": "given"}, "n_jobs": 1}
+    model = fit_topic_model(RunConfig.model_validate(given), corpus)
+    article = "股市大涨，球队赢了比赛\n今天下雨\n学校开学，学生参加考试\n"
+    (tmp_path / "page.html").write_text(page_of(model, article), encoding="utf-8")
+    browser.open((tmp_path / "page.html").as_uri())
+    told = [
+        {name.text for name in part.find_elements("css selector", ".chip.told .name")}
+        for part in browser.find(".paragraph")
+    ]
+    assert told == [{"财经", "体育"}, set(), {"教育"}]
+    assert len(browser.find(".summary > .quiet")) == 1
+    for chip in browser.find(".chip.told"):
+        chip.click()
+        assert chip.get_attribute("aria-pressed") == "true"
+    assert browser.complaints() == []
+    assert browser.asked() == {"file://"}
+
+
 def test_markup_in_data_shows_as_text_in_a_browser(
     hostile_model: TopicModel, browser: "Browser", tmp_path: Path
 ) -> None:

@@ -13,7 +13,8 @@ import pytest
 from duanti import Corpus, Report, TopicModel, fit_topic_model
 from duanti.audit import KINDS, leakage
 from duanti.config import RunConfig
-from duanti.evaluation import compare
+from duanti.corpus import join_topics
+from duanti.evaluation import MultiLabelReport, compare, compare_sets
 from duanti.model import NO_TOPIC, Prediction
 from duanti.pages import report_page
 from duanti.report import Examination, describe_run, examine
@@ -343,3 +344,209 @@ def test_a_report_without_a_test_set_has_only_what_there_is(
         "provenance",
     ]
     assert browser.complaints() == []
+
+
+# Several topics per text
+
+
+def joined(corpus: Corpus) -> Corpus:
+    """Each text by itself, and with one of the next topic behind it, and some that are about nothing."""
+    texts, topics = list(corpus.texts), list(corpus.topics)
+    pairs = [f"{a}，{b}" for a, b in zip(texts, [*texts[8:], *texts[:8]], strict=True)]
+    of_pairs = [join_topics(pair) for pair in zip(topics, [*topics[8:], *topics[:8]], strict=True)]
+    nothing = ["今天下雨", "记者看了看", "这是第二次", "有关负责人作了说明"]
+    texts, topics = [*texts, *pairs, *nothing], [*topics, *of_pairs, *[""] * len(nothing)]
+    return Corpus(corpus.name, texts, topics, [None] * len(texts), multi_label=True)
+
+
+CONFIG_OF_SETS = CONFIG.model_copy(update={"multi_label": True})
+
+
+@pytest.fixture(scope="module")
+def corpus_of_sets(small_corpus: Corpus) -> Corpus:
+    return joined(small_corpus)
+
+
+@pytest.fixture(scope="module")
+def model_of_sets(corpus_of_sets: Corpus) -> TopicModel:
+    return fit_topic_model(CONFIG_OF_SETS, corpus_of_sets)
+
+
+@pytest.fixture(scope="module")
+def found_of_sets(model_of_sets: TopicModel, corpus_of_sets: Corpus) -> Examination:
+    """Right; one for another; one missed; one too many; of a topic that the model does not know; rightly nothing."""
+    rows = [
+        ("股市大涨，球队赢了比赛", "体育|财经"),
+        ("股市大涨，基金收益上升", "教育"),
+        ("球队赢了比赛", "体育|财经"),
+        ("学生参加考试，股票跌停", "教育"),
+        ("龘靐", "占星"),
+        ("龘靐", ""),
+    ]
+    texts, topics = zip(*rows, strict=True)
+    test = Corpus("held out", texts, topics, [None] * len(rows), multi_label=True)
+    return examine(CONFIG_OF_SETS, model_of_sets, corpus_of_sets, test)
+
+
+@pytest.fixture(scope="module")
+def told_of_sets(model_of_sets: TopicModel, corpus_of_sets: Corpus, found_of_sets: Examination) -> dict[str, Any]:
+    return describe_run(CONFIG_OF_SETS, model_of_sets, corpus_of_sets, found_of_sets, PROVENANCE)
+
+
+def sides(described: dict[str, Any]) -> tuple[set[str], set[str]]:
+    """The right topics of an example, and those told."""
+    gold, told = ({each["topic"] for each in described["topics"] if each[side]} for side in ("gold", "told"))
+    return gold, told
+
+
+def test_the_figures_of_sets_are_those_of_the_evaluation(
+    told_of_sets: dict[str, Any], found_of_sets: Examination, model_of_sets: TopicModel
+) -> None:
+    tested, report = told_of_sets["tested"], found_of_sets.report
+    figures = tested["figures"]["only"]
+    assert isinstance(report, MultiLabelReport)
+    assert {name: figures[name] for name in report.headline().keys() - {"rows"}} == {
+        name: value for name, value in report.headline().items() if name != "rows"
+    }
+    assert figures["micro_f1_interval"] == report.micro_f1_interval
+    assert figures["accuracy"] == 2 / 6
+    assert tested["coverage"] is None
+    assert {row["topic"]: row["threshold"] for row in tested["per_topic"]} == {
+        "占星": None,
+        **dict(zip(model_of_sets.topics, model_of_sets.thresholds.tolist(), strict=True)),
+    }
+
+
+def test_the_drawn_matrix_of_sets_is_the_reports_and_examples_stand_in_their_cells(
+    told_of_sets: dict[str, Any], found_of_sets: Examination
+) -> None:
+    drawn = told_of_sets["tested"]["confusion"]
+    assert drawn["counts"] == found_of_sets.report.confusion.tolist()
+    counts = {cell: len(examples) for cell, examples in drawn["examples"].items()}
+    assert sum(counts.values()) == found_of_sets.report.confusion.sum()
+    names = [*drawn["labels"], None]
+    seen = set()
+    for cell, examples in drawn["examples"].items():
+        right, instead = (names[int(place)] for place in cell.split(","))
+        assert len(examples) == drawn["counts"][names.index(right)][names.index(instead)]
+        for gold, told in map(sides, examples):
+            assert right in gold
+            assert instead in told - gold if instead not in (right, None) else (right in told) == (instead == right)
+            assert instead is not None or not told - gold
+        seen.add((right, instead))
+    assert {("体育", "体育"), ("教育", "财经"), ("财经", None), ("占星", None)} <= seen
+
+
+def test_the_reliability_of_sets_is_of_all_pairs(told_of_sets: dict[str, Any]) -> None:
+    tested = told_of_sets["tested"]
+    assert sum(bin["rows"] for bin in tested["reliability"]) == 6 * 4
+    gap = sum(bin["rows"] * abs(bin["claimed"] - bin["correct"]) for bin in tested["reliability"]) / (6 * 4)
+    assert gap == pytest.approx(tested["figures"]["only"]["expected_calibration_error"])
+
+
+def test_errors_of_sets_begin_with_what_was_most_certain(
+    told_of_sets: dict[str, Any], model_of_sets: TopicModel
+) -> None:
+    errors, certain = told_of_sets["tested"]["errors"], []
+    assert told_of_sets["tested"]["n_errors"] == len(errors) == 4
+    for error in errors:
+        gold, told = sides(error)
+        assert gold != told
+        wrong = [abs(each["probability"] - each["gold"]) for each in error["topics"] if each["gold"] != each["told"]]
+        assert [each["gold"] != each["told"] for each in error["topics"][: len(wrong)]] == [True] * len(wrong)
+        assert wrong == sorted(wrong, reverse=True)
+        certain.append(wrong[0])
+        known = [each["topic"] for each in error["topics"] if each["topic"] in model_of_sets.topics]
+        expected = model_of_sets.explain(error["text"]).as_dict(known, 80) if known else None
+        assert error["explanation"] == expected
+    assert certain == sorted(certain, reverse=True)
+    assert (errors[0]["text"], sides(errors[0])) == ("龘靐", ({"占星"}, set()))
+
+
+def test_texts_about_nothing_leave_a_matrix_without_cases(
+    model_of_sets: TopicModel, corpus_of_sets: Corpus, found_of_sets: Examination
+) -> None:
+    test = Corpus("nothing", ["龘靐"], [""], [None], multi_label=True)
+    likely = np.zeros((1, len(model_of_sets.topics)))
+    report = compare_sets(test, [NO_TOPIC._replace(topics=())], model_of_sets.topics, likely, resamples=2)
+    found = Examination(test, report, None, found_of_sets.leakage)
+    tested = describe_run(CONFIG_OF_SETS, model_of_sets, corpus_of_sets, found, PROVENANCE)["tested"]
+    assert np.array(tested["confusion"]["counts"]).sum() == tested["n_errors"] == 0
+    assert tested["confusion"]["examples"] == {}
+    assert tested["figures"]["only"]["accuracy"] == 1.0
+
+
+def test_the_report_of_a_large_test_set_of_sets_is_small(
+    model_of_sets: TopicModel, corpus_of_sets: Corpus, found_of_sets: Examination
+) -> None:
+    random = np.random.default_rng(5)
+    names = [f"主题{number}" for number in range(1200)]
+    gold = random.random((3000, len(names))) < 0.003
+    told = gold ^ (random.random(gold.shape) < 0.001)
+    likely = np.where(told, random.uniform(0.5, 1, gold.shape), random.uniform(0, 0.5, gold.shape))
+    topics = [[names[topic] for topic in np.flatnonzero(row)] for row in gold]
+    test = Corpus("large", ["股市大涨" * 300] * len(gold), [*map(join_topics, topics)], [None] * len(gold), True)
+    predictions = [NO_TOPIC._replace(topics=tuple(names[topic] for topic in np.flatnonzero(row))) for row in told]
+    report = compare_sets(test, predictions, names, likely, resamples=2)
+    found = Examination(test, report, None, found_of_sets.leakage)
+    run = describe_run(CONFIG_OF_SETS, model_of_sets, corpus_of_sets, found, PROVENANCE)
+    drawn = run["tested"]["confusion"]
+    assert np.array(drawn["counts"]).sum() == report.confusion.sum()
+    for row, topic in enumerate(drawn["labels"][:-1]):
+        missed = drawn["examples"].get(f"{row},{len(drawn['labels'])}", [])
+        doubts = [each["probability"] for example in missed for each in example["topics"] if each["topic"] == topic]
+        assert doubts == sorted(doubts)
+        assert len(doubts) == min(drawn["counts"][row][-1], drawn["kept"])
+    assert len(run["tested"]["errors"]) < run["tested"]["n_errors"] == np.count_nonzero((gold != told).any(axis=1))
+    assert len(report_page(run).encode()) < 3_000_000
+
+
+def test_the_report_of_sets_works_in_a_browser(
+    told_of_sets: dict[str, Any], browser: "Browser", tmp_path: Path
+) -> None:
+    show(browser, tmp_path, told_of_sets)
+    if browser.run("return document.documentElement.lang") != "en":
+        browser.one("#language").click()
+    assert len(browser.find("#figures .card")) == 10
+    assert [head.text for head in browser.find(".topics thead th")][-1] == "threshold"
+    assert browser.find(".coverage") == []
+    assert len(browser.find(".reliability .dot")) == len(told_of_sets["tested"]["reliability"])
+    for cell in browser.find(".matrix button"):
+        cell.click()
+        shown = [text.text for text in browser.find("#cell .text")]
+        assert shown == [
+            example["text"]
+            for example in told_of_sets["tested"]["confusion"]["examples"][cell.get_attribute("data-cell")]
+        ]
+    roles = [number.text for number in browser.find("#errors .number")]
+    assert {role.rsplit(" ", 1)[0] for role in roles} == {"missed", "wrongly told", "rightly told"}
+    chip = browser.find("#errors button.chip[aria-pressed=false]")[0]
+    chip.click()
+    assert chip.get_attribute("aria-pressed") == "true"
+    browser.find(".sorter")[-1].click()
+    assert browser.find(".topics tbody th")[-1].text == "占星"
+    browser.one("#language").click()
+    assert "阈值" in browser.one(".topics thead").text
+    assert "undefined" not in browser.one("main").text
+    assert browser.complaints() == []
+    assert browser.asked() == {"file://"}
+
+
+def test_markup_in_sets_shows_as_text_in_a_browser(small_corpus: Corpus, browser: "Browser", tmp_path: Path) -> None:
+    names = {"财经": HOSTILE, "体育": CLOSING, "教育": "a & b"}
+    texts = [f"{text}{HOSTILE if row % 2 else CLOSING}" for row, text in enumerate(small_corpus.texts)]
+    corpus = joined(Corpus(HOSTILE, texts, [names[topic] for topic in small_corpus.topics], small_corpus.documents))
+    model = fit_topic_model(CONFIG_OF_SETS, corpus)
+    test = Corpus(CLOSING, corpus.texts, [*corpus.topics[1:], HOSTILE], [HOSTILE] * len(corpus), multi_label=True)
+    found = examine(CONFIG_OF_SETS, model, corpus, test)
+    run = describe_run(CONFIG_OF_SETS.model_copy(update={"name": HOSTILE}), model, corpus, found, {"commit": CLOSING})
+    page = report_page(run)
+    assert page.count("<script") == page.count("</script>") == 2
+    show(browser, tmp_path, run)
+    assert HOSTILE in [cell.text for cell in browser.find(".topics th")]
+    browser.one(".matrix .wrong").click()
+    assert HOSTILE in browser.one("#cell").text or CLOSING in browser.one("#cell").text
+    assert HOSTILE in browser.one("#errors").text
+    assert browser.find("img") == []
+    assert browser.complaints() == []
+    assert browser.asked() == {"file://"}

@@ -104,6 +104,7 @@ class MultiLabelReport(Report):
     precision_at_1: float
     precision_at_3: float
     ndcg: float
+    probabilities: NDArray[np.float64] = field(repr=False)  # (n_rows, n_labels), 0 of a topic the model does not know
 
     def headline(self) -> dict[str, float]:
         """The figures that a bundle carries, and by which runs are compared."""
@@ -230,8 +231,8 @@ def compare_sets(
     """
     labels = tuple(sorted({*topics, *corpus.topic_counts}))
     column = {topic: number for number, topic in enumerate(labels)}
-    gold = _indicator(corpus.topic_sets, column)
-    told = _indicator([prediction.topics or () for prediction in predictions], column)
+    gold = indicator_of(corpus.topic_sets, labels)
+    told = indicator_of([prediction.topics or () for prediction in predictions], labels)
     likely = np.zeros(gold.shape)
     likely[:, [column[topic] for topic in topics]] = probabilities
     groups = np.asarray(corpus.groups)
@@ -257,11 +258,13 @@ def compare_sets(
         labels=labels,
         confusion=confusion_of_sets(gold, told),
         predictions=predictions,
+        probabilities=likely,
     )
 
 
-def _indicator(sets: Sequence[Sequence[str]], column: dict[str, int]) -> NDArray[np.bool_]:
-    """Which topics each row has, (n_rows, n_topics)."""
+def indicator_of(sets: Sequence[Sequence[str]], labels: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which topics each row has, by labels: (n_rows, n_labels)."""
+    column = {topic: number for number, topic in enumerate(labels)}
     indicator = np.zeros((len(sets), len(column)), np.bool_)
     for row, topics in enumerate(sets):
         indicator[row, [column[topic] for topic in topics]] = True

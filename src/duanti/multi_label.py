@@ -79,3 +79,19 @@ def confusion_of_sets(gold: NDArray[np.bool_], told: NDArray[np.bool_]) -> NDArr
     confusion = np.hstack([missed.T @ wrong, missed[~wrong.any(axis=1)].sum(axis=0)[:, None]])
     np.fill_diagonal(confusion, (gold & told).sum(axis=0))
     return confusion
+
+
+def cases_of_sets(
+    gold: NDArray[np.bool_], told: NDArray[np.bool_]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Return what ``confusion_of_sets`` counts, one by one: row, gold topic, and the one told, n_topics for none."""
+    wrong = told & ~gold
+    instead = np.hstack([wrong, ~wrong.any(axis=1, keepdims=True)])
+    row, missed = np.nonzero(gold & ~told)
+    case, wrongly = np.nonzero(instead[row])
+    right_row, right = np.nonzero(gold & told)
+    return (
+        np.concatenate([right_row, row[case]]),
+        np.concatenate([right, missed[case]]),
+        np.concatenate([right, wrongly]),
+    )

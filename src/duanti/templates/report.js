@@ -5,18 +5,22 @@ speak({
     report: "Report of a run", contents: "Contents",
     figures: "How good it is", perTopic: "Topic by topic", confusion: "What is taken for what", certainty: "How far a probability can be trusted",
     errors: "Most certain errors", terms: "What each topic is known by", corpora: "What it learnt from", provenance: "Where it comes from",
-    figuresNote: (t) => `Measured on ${count(t.rows)} texts of ${count(t.documents)} documents that the model did not learn from. Ranges are ${round(t.confidence)} intervals, from resampling the documents.`,
-    perTopicNote: (t) => `Click a heading to sort.${t.n_topics > t.per_topic.length ? ` Of ${count(t.n_topics)} topics, the ${count(t.per_topic.length)} of the most rows.` : ""}`,
-    confusionNote: (t) => `Rows are what is right, columns what was told; the darker, the larger the share of the row. Click a cell to read its most certain texts.${t.confusion.folded ? ` Drawn are the ${t.confusion.labels.length - 1} topics of the most errors; the ${count(t.confusion.folded)} others are taken together as …` : ""}`,
+    figuresNote: (t) => SAY.en.measured(t),
+    measured: (t) => `Measured on ${count(t.rows)} texts of ${count(t.documents)} documents that the model did not learn from. Ranges are ${round(t.confidence)} intervals, from resampling the documents.`,
+    perTopicNote: (t) => SAY.en.sorting(t),
+    sorting: (t) => `Click a heading to sort.${t.n_topics > t.per_topic.length ? ` Of ${count(t.n_topics)} topics, the ${count(t.per_topic.length)} of the most rows.` : ""}`,
+    confusionNote: (t) => `Rows are what is right, columns what was told.${SAY.en.reading(t)}`,
+    reading: (t) => ` The darker, the larger the share of the row. Click a cell to read its most certain texts.${t.confusion.folded ? ` Drawn are the ${t.confusion.labels.length - 1} topics of the most errors; the ${count(t.confusion.folded)} others are taken together as …` : ""}`,
     certaintyNote: () => "First: of the texts that are told with some probability, how many are right; on the diagonal a probability is as good as its word, and a larger dot stands for more texts. Second: what is told, and how much of it is right, when topics are only told from some probability on (decision.precision in a recipe).",
     errorsNote: (t) => `${count(t.errors.length)} of ${count(t.n_errors)}. Shaded characters speak for the topic chosen in the margin, underlined ones against it. A text that is marked wrongly in the corpus is often among them.`,
     termsNote: () => `The terms of the largest weight, words or characters.${Object.keys(data.terms).length < data.topics.length ? ` Of ${count(data.topics.length)} topics, the ${count(Object.keys(data.terms).length)} of the most rows.` : ""}`,
     corporaNote: () => "What can be found without fitting a classifier; a group of duplicates is one finding. duanti check names each, and tells likely label errors too.",
     provenanceNote: () => "The same recipe, corpora and versions give the same bundle, byte for byte.",
     accuracy: "accuracy", macro_f1: "macro-F1", expected_calibration_error: "expected calibration error", boundary_error: "Pk: boundaries of segments missed",
+    micro_f1: "micro-F1", sample_f1: "sample F1", hamming_loss: "Hamming loss", precision_at_1: "precision at 1", precision_at_3: "precision at 3", ndcg: "nDCG",
     window_difference: "WindowDiff", without_topic: "texts without a topic", together: "in context", alone: "each text alone", only: "",
-    topic: "topic", rows: "rows", precision: "precision", recall: "recall", f1: "F1", f1_alone: "F1 alone",
-    gold: "right", told: "told", byItself: "by itself", none: "no topic", others: (n) => `${count(n)} other topics`, ofRow: (part) => `${percent(part)} of the row`,
+    topic: "topic", rows: "rows", precision: "precision", recall: "recall", f1: "F1", f1_alone: "F1 alone", threshold: "threshold",
+    gold: "right", told: "told", byItself: "by itself", rightlyTold: "rightly told", wronglyTold: "wrongly told", missed: "missed", none: "no topic", others: (n) => `${count(n)} other topics`, ofRow: (part) => `${percent(part)} of the row`,
     examples: (n, all) => (n ? `the ${n} most certain of ${count(all)}:` : `${count(all)} texts; examples are only kept of the largest cells. The run's predictions.parquet has all.`),
     confusions: "Confused most often", claimed: "probability told", correct: "share that is right", coverage: "share of all texts that is told",
     inBin: (b) => `${count(b.rows)} texts: ${percent(b.claimed)} told, ${percent(b.correct)} right`,
@@ -37,18 +41,22 @@ speak({
     report: "一次训练的报告", contents: "目录",
     figures: "总体效果", perTopic: "各主题的效果", confusion: "什么被认成了什么", certainty: "概率有多可信",
     errors: "最有把握的错误", terms: "各主题的代表词", corpora: "训练和测试的语料", provenance: "来历",
-    figuresNote: (t) => `在模型没有学过的 ${count(t.documents)} 个文档、${count(t.rows)} 条文本上测得。区间是对文档重新抽样得到的 ${round(t.confidence)} 区间。`,
-    perTopicNote: (t) => `点表头可以排序。${t.n_topics > t.per_topic.length ? `共 ${count(t.n_topics)} 个主题，这里是文本最多的 ${count(t.per_topic.length)} 个。` : ""}`,
-    confusionNote: (t) => `行是正确的主题，列是模型给出的主题；颜色越深，占这一行的比例越大。点一格，看其中最有把握的文本。${t.confusion.folded ? `这里画出错误最多的 ${t.confusion.labels.length - 1} 个主题，其余 ${count(t.confusion.folded)} 个合在一起，记作“…”。` : ""}`,
+    figuresNote: (t) => SAY.zh.measured(t),
+    measured: (t) => `在模型没有学过的 ${count(t.documents)} 个文档、${count(t.rows)} 条文本上测得。区间是对文档重新抽样得到的 ${round(t.confidence)} 区间。`,
+    perTopicNote: (t) => SAY.zh.sorting(t),
+    sorting: (t) => `点表头可以排序。${t.n_topics > t.per_topic.length ? `共 ${count(t.n_topics)} 个主题，这里是文本最多的 ${count(t.per_topic.length)} 个。` : ""}`,
+    confusionNote: (t) => `行是正确的主题，列是模型给出的主题。${SAY.zh.reading(t)}`,
+    reading: (t) => `颜色越深，占这一行的比例越大。点一格，看其中最有把握的文本。${t.confusion.folded ? `这里画出错误最多的 ${t.confusion.labels.length - 1} 个主题，其余 ${count(t.confusion.folded)} 个合在一起，记作“…”。` : ""}`,
     certaintyNote: () => "图一：给出某一概率的文本里，有多少是对的；落在对角线上，说明概率名副其实，圆点越大，文本越多。图二：如果只在概率够高时才给出主题，能给出多少，其中多少是对的（配方里的 decision.precision）。",
     errorsNote: (t) => `共 ${count(t.n_errors)} 个错误，这里是 ${count(t.errors.length)} 个。底色越深的字越支持页边选中的主题，带下划线的字则相反。语料标错的文本往往也在其中。`,
     termsNote: () => `权重最大的词和字。${Object.keys(data.terms).length < data.topics.length ? `共 ${count(data.topics.length)} 个主题，这里是文本最多的 ${count(Object.keys(data.terms).length)} 个。` : ""}`,
     corporaNote: () => "不训练分类器就能发现的问题；一组重复算一个。duanti check 会逐条列出，并指出可能标错的文本。",
     provenanceNote: () => "配方、语料和版本相同，得到的模型逐字节相同。",
     accuracy: "准确率", macro_f1: "宏平均 F1", expected_calibration_error: "期望校准误差", boundary_error: "Pk：段落边界的错误率",
+    micro_f1: "微平均 F1", sample_f1: "样本平均 F1", hamming_loss: "汉明损失", precision_at_1: "精确率 P@1", precision_at_3: "精确率 P@3", ndcg: "nDCG",
     window_difference: "WindowDiff", without_topic: "没有主题的文本", together: "结合上下文", alone: "单看每一段", only: "",
-    topic: "主题", rows: "文本数", precision: "精确率", recall: "召回率", f1: "F1", f1_alone: "单看的 F1",
-    gold: "正确", told: "给出", byItself: "单看", none: "没有主题", others: (n) => `其余 ${count(n)} 个主题`, ofRow: (part) => `占这一行的 ${percent(part)}`,
+    topic: "主题", rows: "文本数", precision: "精确率", recall: "召回率", f1: "F1", f1_alone: "单看的 F1", threshold: "阈值",
+    gold: "正确", told: "给出", byItself: "单看", rightlyTold: "给对", wronglyTold: "给错", missed: "漏掉", none: "没有主题", others: (n) => `其余 ${count(n)} 个主题`, ofRow: (part) => `占这一行的 ${percent(part)}`,
     examples: (n, all) => (n ? `共 ${count(all)} 条，最有把握的 ${n} 条：` : `共 ${count(all)} 条；只有最大的一些格留有例子，全部预测在这次运行的 predictions.parquet 里。`),
     confusions: "最常见的混淆", claimed: "给出的概率", correct: "其中正确的比例", coverage: "给出主题的文本比例",
     inBin: (b) => `${count(b.rows)} 条：给出的概率 ${percent(b.claimed)}，正确 ${percent(b.correct)}`,
@@ -66,6 +74,33 @@ speak({
     settings: "全部设置", versions: "版本",
   },
 });
+
+// What is said otherwise where a text may have several topics or none.
+if (data.multi_label)
+  speak({
+    en: {
+      accuracy: "exact match",
+      confusion: "What is told in place of what",
+      figuresNote: (t) => `${SAY.en.measured(t)} Micro-F1 is of all pairs of text and topic, sample F1 the mean of the texts, exact match the share of texts that are told just their topics; precision at 1 and 3 and nDCG are of the order that probabilities put topics in. Of Hamming loss and calibration error less is better.`,
+      perTopicNote: (t) => `A text is told to have a topic when its probability reaches the topic's threshold. ${SAY.en.sorting(t)}`,
+      confusionNote: (t) => `Rows are right topics, columns those told. On the diagonal: texts that have a topic and were told it. Beside it: a topic that was missed, counted once for each topic that was wrongly told of the same text, and under ∅ where none was; what was told too much of texts of which nothing was missed is only in the precision above.${SAY.en.reading(t)}`,
+      certaintyNote: () => "Of all pairs of a text and a topic that have some probability, how many are right; on the diagonal a probability is as good as its word, and a larger dot stands for more pairs. Most pairs are of texts and topics that have nothing to do with each other, hence the large dot at 0.",
+      errorsNote: (t) => `${count(t.errors.length)} of ${count(t.n_errors)} texts that were not told just their topics: those with a topic wrongly told of a high probability, or missed with a low one. Shaded characters speak for the topic chosen in the margin, underlined ones against it. A text that is marked wrongly in the corpus is often among them.`,
+      inBin: (b) => `${count(b.rows)} pairs: ${percent(b.claimed)} told, ${percent(b.correct)} right`,
+      claimed: "probability", contradicting: "of these with other topics", none: "nothing instead",
+    },
+    zh: {
+      accuracy: "完全匹配率",
+      confusion: "什么被换成了什么",
+      figuresNote: (t) => `${SAY.zh.measured(t)}微平均 F1 按文本和主题的全部配对计算，样本平均 F1 先算每条文本再平均，完全匹配率是主题不多不少的文本所占的比例；P@1、P@3 和 nDCG 看的是主题按概率排出的次序。汉明损失和校准误差越小越好。`,
+      perTopicNote: (t) => `概率达到主题的阈值，就给出这个主题。${SAY.zh.sorting(t)}`,
+      confusionNote: (t) => `行是正确的主题，列是模型给出的主题。对角线上：本来就有、也给出了的主题。其余：漏掉的主题，同一文本里每错给一个主题就在那一列记一次，没有错给的记在 ∅ 一列；什么都没漏、只是多给了的，只计入上面的精确率。${SAY.zh.reading(t)}`,
+      certaintyNote: () => "文本和主题两两配对，给出某一概率的配对里，有多少是对的；落在对角线上，说明概率名副其实，圆点越大，配对越多。多数文本和多数主题无关，所以 0 处的圆点最大。",
+      errorsNote: (t) => `共 ${count(t.n_errors)} 条文本的主题给得有多有少，这里是 ${count(t.errors.length)} 条：概率很高却给错了的，或概率很低而漏掉了的。底色越深的字越支持页边选中的主题，带下划线的字则相反。语料标错的文本往往也在其中。`,
+      inBin: (b) => `${count(b.rows)} 对：概率 ${percent(b.claimed)}，正确 ${percent(b.correct)}`,
+      claimed: "概率", contradicting: "其中主题不完全相同", none: "没有错给",
+    },
+  });
 
 const count = (n) => n.toLocaleString("en-US");
 const share = (value) => value.toFixed(4);
@@ -122,7 +157,7 @@ function topicName(topic) {
 
 function drawFigures() {
   const cards = element("div", "cards"), views = Object.entries(tested.figures);
-  for (const name of ["accuracy", "macro_f1", "expected_calibration_error", "boundary_error", "window_difference", "without_topic"]) {
+  for (const name of Object.keys(views[0][1]).filter((each) => !each.endsWith("_interval"))) {
     if (views.every(([, figures]) => figures[name] === null)) continue;
     const card = element("div", "card");
     card.append(element("h3", "", say(name)), ...views.map(([view, figures]) => drawFigure(view, figures[name], figures[`${name}_interval`])));
@@ -145,7 +180,7 @@ function drawFigure(view, value, interval) {
 }
 
 function drawTopics() {
-  const columns = ["topic", "rows", "precision", "recall", "f1", ...(tested.figures.alone ? ["f1_alone"] : [])];
+  const columns = ["topic", "rows", "precision", "recall", "f1", ...(tested.figures.alone ? ["f1_alone"] : []), ...(data.multi_label ? ["threshold"] : [])];
   const rows = [...tested.per_topic];
   if (chosen.key) rows.sort((a, b) => compared(a[chosen.key], b[chosen.key]) * (chosen.down ? -1 : 1));
   const made = table("topics", columns.map(drawSorter), rows.map((row) => line(columns.map((key) => drawTopicCell(row, key)))));
@@ -172,6 +207,7 @@ function drawSorter(key) {
 function drawTopicCell(row, key) {
   if (key === "topic") return topicName(row.topic);
   if (key === "rows") return element("span", "digits", count(row.rows));
+  if (key === "threshold") return element("span", "digits", row.threshold === null ? "–" : row.threshold.toFixed(3));
   const cell = element("span", "digits bar", row[key].toFixed(3));
   cell.style.setProperty("--share", `${100 * row[key]}%`);
   return cell;
@@ -239,10 +275,13 @@ function fillCell(reading) {
   reading.replaceChildren(title, element("p", "quiet", say("examples")(kept.length, n)), list);
 }
 
-function drawExample({ text, gold, told, probability }, named) {
-  const entry = element("li"), facts = element("span", "quiet");
-  if (named) facts.append(`${gold} → ${told ?? say("none")} `);
-  facts.append(element("span", "digits", probability === null ? "–" : percent(probability)));
+function drawExample(example, named) {
+  const { text, gold, told, probability } = example, entry = element("li"), facts = element("span", "quiet");
+  if (data.multi_label) facts.append(rolesOfSets(example).map((each) => `${say(each.role)} ${each.topic} ${percent(each.probability)}`).join(" · "));
+  else {
+    if (named) facts.append(`${gold} → ${told ?? say("none")} `);
+    facts.append(element("span", "digits", probability === null ? "–" : percent(probability)));
+  }
   entry.append(element("span", "text", text), " ", facts);
   return entry;
 }
@@ -299,7 +338,8 @@ const path = (points) => points.map(([across, up], place) => `${place ? "L" : "M
 
 function drawCertainty() {
   const pair = element("div", "pair");
-  pair.append(drawReliability(), drawCoverage());
+  pair.append(drawReliability());
+  if (tested.coverage) pair.append(drawCoverage());
   return [pair];
 }
 
@@ -352,23 +392,39 @@ function drawErrors() {
 }
 
 function drawError(error) {
-  const row = element("div", "paragraph"), margin = element("div", "margin"), content = element("div", "content"), part = { ...error, topic: error.told };
-  const alone = error.explanation ? Object.keys(error.explanation.scores) : [];
-  const roles = new Map([[error.told, "told"], [error.gold, "gold"]]);
-  for (const topic of alone) if (!roles.has(topic)) roles.set(topic, "byItself");
-  const chips = [...roles].map(([topic, role]) => {
-    const chip = drawRole(topic, role, alone.includes(topic));
-    if (alone.includes(topic)) chip.addEventListener("click", () => choose(topic));
-    margin.append(element("span", "number", role === "told" && error.probability !== null ? `${say(role)} ${percent(error.probability)}` : say(role)), chip);
+  const row = element("div", "paragraph"), margin = element("div", "margin"), content = element("div", "content");
+  const explained = error.explanation ? Object.keys(error.explanation.scores) : [];
+  const roles = data.multi_label ? rolesOfSets(error) : rolesOf(error, explained);
+  const part = { ...error, topic: error.told };
+  const chips = roles.map(({ topic, role, probability }) => {
+    const chip = drawRole(topic, role, explained.includes(topic));
+    if (explained.includes(topic)) chip.addEventListener("click", () => choose(topic));
+    margin.append(element("span", "number", probability === null ? say(role) : `${say(role)} ${percent(probability)}`), chip);
     return [topic, chip];
   });
   function choose(topic) {
     for (const [other, chip] of chips) chip.setAttribute("aria-pressed", String(other === topic));
-    fill(content, part, alone.includes(topic) ? topic : undefined);
+    fill(content, part, explained.includes(topic) ? topic : undefined);
   }
-  choose(error.told);
+  choose(roles[0].topic);
   row.append(margin, content);
   return row;
+}
+
+// What each topic of an error is to it: what it was told and what is right, and what else the text by itself speaks for.
+function rolesOf({ told, gold, probability }, explained) {
+  const others = explained.filter((topic) => topic !== told && topic !== gold);
+  return [
+    { topic: told, role: "told", probability },
+    { topic: gold, role: "gold", probability: null },
+    ...others.map((topic) => ({ topic, role: "byItself", probability: null })),
+  ];
+}
+
+// Where a text may have several topics: what was wrong first, the most certain before the others.
+function rolesOfSets({ topics }) {
+  const roleOf = ({ gold, told }) => (!told ? "missed" : gold ? "rightlyTold" : "wronglyTold");
+  return topics.map((each) => ({ ...each, role: roleOf(each) }));
 }
 
 function drawRole(topic, role, explained) {
