@@ -20,7 +20,7 @@ from duanti.classifiers import NaiveBayesSVM, fit_one_vs_rest, make_classifier
 from duanti.cli import main
 from duanti.config import RunConfig
 from duanti.corpus import join_topics
-from duanti.evaluation import MultiLabelReport, compare_sets, confusion_of
+from duanti.evaluation import MultiLabelReport, compare_sets
 from duanti.jobs import Account
 from duanti.model import Prediction
 from duanti.multi_label import cases_of_sets, confusion_of_sets, rank_figures, set_figures
@@ -511,10 +511,18 @@ def test_a_confusion_tells_what_stood_in_place_of_what_was_missed() -> None:
     np.testing.assert_array_equal(confusion_of_sets(gold, told), [[2, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 
 
-def test_the_cases_of_a_confusion_are_what_it_counts(judged: Any) -> None:
+def test_a_confusion_is_what_was_missed_times_what_was_wrongly_told(judged: Any) -> None:
+    gold, told, _ = judged
+    missed, wrong = (gold & ~told).astype(int), (told & ~gold).astype(int)
+    expected = np.hstack([missed.T @ wrong, missed[~wrong.any(axis=1)].sum(axis=0)[:, None]])
+    np.fill_diagonal(expected, (gold & told).sum(axis=0))
+    np.testing.assert_array_equal(confusion_of_sets(gold, told), expected)
+
+
+def test_each_case_of_a_confusion_is_a_topic_of_its_row(judged: Any) -> None:
     gold, told, _ = judged
     rows, right, instead = cases_of_sets(gold, told)
-    np.testing.assert_array_equal(confusion_of(right, instead, 6), confusion_of_sets(gold, told))
+    assert len(rows) == confusion_of_sets(gold, told).sum()
     for row, of, by in zip(rows, right, instead, strict=True):
         wrong = np.flatnonzero(told[row] & ~gold[row])
         assert gold[row, of]

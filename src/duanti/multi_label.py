@@ -75,10 +75,9 @@ def confusion_of_sets(gold: NDArray[np.bool_], told: NDArray[np.bool_]) -> NDArr
     Hits are on the diagonal. A topic that was not told counts against each topic that was wrongly told of the row, and
     in the last column where there is none.
     """
-    missed, wrong = (gold & ~told).astype(np.int64), (told & ~gold).astype(np.int64)
-    confusion = np.hstack([missed.T @ wrong, missed[~wrong.any(axis=1)].sum(axis=0)[:, None]])
-    np.fill_diagonal(confusion, (gold & told).sum(axis=0))
-    return confusion
+    _, of, instead = cases_of_sets(gold, told)
+    n_topics, n_columns = gold.shape[1], gold.shape[1] + 1
+    return np.bincount(of * n_columns + instead, minlength=n_topics * n_columns).reshape(n_topics, n_columns)
 
 
 def cases_of_sets(

@@ -98,7 +98,7 @@ if (data.multi_label)
       certaintyNote: () => "文本和主题两两配对，给出某一概率的配对里，有多少是对的；落在对角线上，说明概率名副其实，圆点越大，配对越多。多数文本和多数主题无关，所以 0 处的圆点最大。",
       errorsNote: (t) => `共 ${count(t.n_errors)} 条文本的主题给得有多有少，这里是 ${count(t.errors.length)} 条：概率很高却给错了的，或概率很低而漏掉了的。底色越深的字越支持页边选中的主题，带下划线的字则相反。语料标错的文本往往也在其中。`,
       inBin: (b) => `${count(b.rows)} 对：概率 ${percent(b.claimed)}，正确 ${percent(b.correct)}`,
-      claimed: "概率", contradicting: "其中主题不完全相同", none: "没有错给",
+      claimed: "概率", contradicting: "其中主题不完全相同", none: "空缺",
     },
   });
 
