@@ -14,6 +14,13 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 _HEAD = "# Results\n\nWritten by the scripts in this folder; each section names the command that repeats it.\n"
 
 
+def read_section(title: str) -> list[str]:
+    """Return the lines of the section that is there, none if there is none."""
+    text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else _HEAD
+    found = [part for part in re.split(r"(?m)^(?=## )", text) if part.startswith(f"## {title}\n")]
+    return found[0].splitlines() if found else []
+
+
 def write_section(
     title: str, body: str, command: str, packages: tuple[str, ...] = ("duanti", "jieba", "numpy")
 ) -> None:

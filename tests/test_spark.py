@@ -279,7 +279,7 @@ def test_an_interrupted_job_goes_on(bundle: str, small_model: TopicModel, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["java", "driver"])
+@pytest.mark.parametrize("victim", ["java", pytest.param("driver", marks=pytest.mark.long)])
 def test_a_killed_job_goes_on(bundle: str, small_model: TopicModel, tmp_path: Path, victim: str) -> None:
     inputs, out = many_inputs(tmp_path), tmp_path / "spark" / "out"
     (tmp_path / "spark").mkdir()

@@ -305,7 +305,7 @@ def downloaded(browser: "Browser", tmp_path: Path) -> Path:
     from selenium.webdriver.support.ui import WebDriverWait
 
     browser.one("#download").click()
-    return WebDriverWait(browser.driver, 20).until(lambda _: next(tmp_path.glob("labels-*.jsonl"), None))
+    return WebDriverWait(browser.driver, 60).until(lambda _: next(tmp_path.glob("labels-*.jsonl"), None))
 
 
 def test_labelling_by_keyboard_gives_a_corpus(browser: "Browser", tmp_path: Path) -> None:
