@@ -4,8 +4,9 @@
 
 Each corpus has a part to train on and one to measure on (tnews has none: a tenth of its documents is held out). Nothing
 of the latter is trained on. Seconds are of the whole training process, folds and calibration included, on all cores;
-megabytes are of the model on disk. With ``--only`` the rows of other sets stay as they were measured before. The published figures are on the sets' own tests, which are not here; they stand
-beside for orientation. Needs pandas, and fasttext-numpy2. Writes benchmarks/RESULTS.md.
+megabytes are of the model on disk. The published figures are on the sets' own tests, which are not here; they stand
+beside for orientation. With ``--only``, the rows of other sets stay as they were measured before. Needs pandas, and
+fasttext-numpy2. Writes benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
