@@ -305,7 +305,12 @@ def downloaded(browser: "Browser", tmp_path: Path) -> Path:
     from selenium.webdriver.support.ui import WebDriverWait
 
     browser.one("#download").click()
-    return WebDriverWait(browser.driver, 60).until(lambda _: next(tmp_path.glob("labels-*.jsonl"), None))
+
+    def whole(_: object) -> Path | None:
+        """The file; the browser makes an empty one first, to keep its name."""
+        return next((path for path in tmp_path.glob("labels-*.jsonl") if path.stat().st_size), None)
+
+    return WebDriverWait(browser.driver, 60).until(whole)
 
 
 def test_labelling_by_keyboard_gives_a_corpus(browser: "Browser", tmp_path: Path) -> None:
