@@ -84,6 +84,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _takes_bundle(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or models:/NAME@ALIAS")
+
+
+def _takes_inputs(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "inputs", metavar="INPUT", nargs="*", default=["-"], help="files or folders; - is stdin (default)"
+    )
+
+
 def _add_predict(verbs: Any) -> None:
     verb = verbs.add_parser(
         "predict",
@@ -91,10 +101,8 @@ def _add_predict(verbs: Any) -> None:
         description="Give every paragraph of documents (.txt, stdin), or every row of tables (.jsonl, .csv, .tsv, "
         ".parquet), its topic. Bylines, boilerplate and texts without a known term get none.",
     )
-    verb.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or models:/NAME@ALIAS")
-    verb.add_argument(
-        "inputs", metavar="INPUT", nargs="*", default=["-"], help="files or folders; - is stdin (default)"
-    )
+    _takes_bundle(verb)
+    _takes_inputs(verb)
     verb.add_argument(
         "-o",
         "--output",
@@ -171,7 +179,7 @@ def _add_drift(verbs: Any) -> None:
         "of unknown terms, distribution of the terms. Each figure is stable, to be watched, or has drifted. Exit code: "
         "0 unless a figure has drifted, then 3.",
     )
-    verb.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or models:/NAME@ALIAS")
+    _takes_bundle(verb)
     verb.add_argument("inputs", metavar="INPUT", nargs="+", help="files or folders; - is stdin")
     verb.add_argument("--rows", type=_positive, metavar="N", help="look at about the first N rows (default: all)")
     verb.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
@@ -185,7 +193,7 @@ def _add_evaluate(verbs: Any) -> None:
         help="compare a model with labelled texts",
         description="Predict every row of a labelled corpus and print accuracy, macro-F1 and the figures per topic.",
     )
-    verb.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or models:/NAME@ALIAS")
+    _takes_bundle(verb)
     verb.add_argument("labelled", metavar="LABELLED", help="JSON lines, CSV, TSV, Parquet, fastText, folder per topic")
     verb.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     verb.add_argument("--text-column", default="text", metavar="NAME", help="column with the text (default: text)")
@@ -202,7 +210,7 @@ def _add_inspect(verbs: Any) -> None:
         help="show what a model is made of",
         description="Show a bundle's topics, where it comes from, and the terms that speak most for each topic.",
     )
-    verb.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or models:/NAME@ALIAS")
+    _takes_bundle(verb)
     verb.add_argument("--terms", type=_positive, default=10, metavar="N", help="terms per topic (default: 10)")
     verb.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     verb.set_defaults(run=_inspect)
@@ -215,10 +223,8 @@ def _add_explain(verbs: Any) -> None:
         description="Show for every paragraph, or every row of a table, which terms speak for its topic and which "
         "against it. Contributions are exact: with the bias they add up to the score.",
     )
-    verb.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or models:/NAME@ALIAS")
-    verb.add_argument(
-        "inputs", metavar="INPUT", nargs="*", default=["-"], help="files or folders; - is stdin (default)"
-    )
+    _takes_bundle(verb)
+    _takes_inputs(verb)
     verb.add_argument("-o", "--output", metavar="PAGE", help="write a page of the whole documents, as one HTML file")
     verb.add_argument("--json", action="store_true", help="print a JSON line per document with all contributions")
     verb.add_argument("--top", type=_positive, default=3, metavar="K", help="topics to explain per row (default: 3)")
@@ -268,10 +274,8 @@ def _add_suggest(verbs: Any) -> None:
         description="Choose texts to label next, of any number: those the model is least sure of, and no two alike. "
         "Prints JSON lines, the most useful first; -o PAGE.html writes a page to label them with, by keyboard.",
     )
-    verb.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or models:/NAME@ALIAS")
-    verb.add_argument(
-        "inputs", metavar="INPUT", nargs="*", default=["-"], help="files or folders; - is stdin (default)"
-    )
+    _takes_bundle(verb)
+    _takes_inputs(verb)
     verb.add_argument("-n", type=_positive, default=200, metavar="N", help="texts to suggest (default: 200)")
     verb.add_argument(
         "-o", "--output", metavar="OUTPUT", help="a page (.html), or JSON lines (.jsonl); default: stdout"
@@ -295,7 +299,7 @@ def _add_serve(verbs: Any) -> None:
         description="Answer on this machine: a page to paste an article into and see its topics, POST /api/predict, "
         "/healthz and /openapi.json. Ctrl-C or SIGTERM stops it; requests under way are finished first.",
     )
-    verb.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or models:/NAME@ALIAS")
+    _takes_bundle(verb)
     verb.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
     )
