@@ -3,12 +3,20 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 from scipy.special import softmax
 from scipy.stats import binom
 from sklearn.metrics import f1_score
 
 from duanti import Corpus, TopicModel, evaluate, fit_topic_model
-from duanti.calibration import fit_powers, learn_weights, threshold_of_coverage, threshold_of_precision, tune_bias
+from duanti.calibration import (
+    fit_powers,
+    learn_stacking,
+    learn_weights,
+    threshold_of_coverage,
+    threshold_of_precision,
+    tune_bias,
+)
 from duanti.config import RunConfig
 from duanti.evaluation import expected_calibration_error
 from duanti.model import link
@@ -79,6 +87,48 @@ def test_weights_of_a_blend_prefer_the_member_that_knows() -> None:
     assert weights.sum() == pytest.approx(1, abs=1e-3)
     assert weights[0] > 0.95
     assert (weights >= 0).all()
+
+
+def related(seed: int, n: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Scores of four topics of which the first is told by the last, and says nothing of itself."""
+    random = np.random.default_rng(seed)
+    gold = random.integers(4, size=n)
+    scores = 2 * np.eye(4)[gold] + random.normal(size=(n, 4))
+    scores[:, 0] -= 2 * (gold == 0)
+    scores[:, 3] -= 3 * (gold == 0)
+    return scores, gold
+
+
+def test_stacking_is_the_most_likely_coupling_that_the_penalty_leaves() -> None:
+    scores, gold = related(0, 150)
+    even = scores / scores.std()
+
+    def loss(flat: NDArray[np.float64]) -> float:
+        deviation, own, bias = flat[:16].reshape(4, 4), flat[16], flat[17:]
+        total = 5 / 2 * (deviation**2).sum() + (bias**2).sum() / 2
+        for row, topic in zip(even, gold, strict=True):
+            total -= np.log(softmax([row @ deviation[:, k] + own * row[k] + bias[k] for k in range(4)])[topic])
+        return float(total)
+
+    best = minimize(loss, np.zeros(21), tol=1e-8).x
+    expected = even @ (best[:16].reshape(4, 4) + best[16] * np.eye(4)) + best[17:]
+    stacked = learn_stacking(scores, gold, 5.0).apply(scores)
+    np.testing.assert_allclose(stacked, expected - expected.mean(axis=1, keepdims=True), atol=2e-3)
+
+
+def test_stacked_topics_speak_for_each_other_on_rows_never_seen() -> None:
+    (scores, gold), (unseen, later) = related(1, 2000), related(2, 2000)
+    alone = np.mean(unseen.argmax(axis=1) == later)
+    stacked = np.mean(learn_stacking(scores, gold, 10.0).apply(unseen).argmax(axis=1) == later)
+    assert stacked > alone + 0.1
+
+
+def test_a_large_penalty_leaves_each_topic_its_own_score() -> None:
+    scores, gold = related(3, 500)
+    stacking = learn_stacking(scores, gold, 1e12)
+    own = stacking.apply(scores) - stacking.bias
+    slope = np.ptp(own[0]) / np.ptp(scores[0])
+    np.testing.assert_allclose(own, slope * (scores - scores.mean(axis=1, keepdims=True)), atol=1e-6)
 
 
 def test_tuning_for_macro_f1_lifts_rare_topics_on_rows_it_did_not_see() -> None:

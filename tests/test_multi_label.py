@@ -202,18 +202,23 @@ def test_all_that_does_not_go_with_several_topics_is_told_at_once(tmp_path: Path
         "context": "sequence",
         "data": {"train": "x"},
         "decision": {"tune": "macro_f1", "precision": 0.9, "coverage": 0.9},
-        "classifier": {"kind": "blend", "members": [{"kind": "low_rank"}, {"kind": "ridge", "damping": 0.5}]},
+        "classifier": {
+            "kind": "blend",
+            "stacking": 60,
+            "members": [{"kind": "low_rank"}, {"kind": "ridge", "damping": 0.5}],
+        },
     }
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
         load_config(tmp_path / "r.yaml")
     head, *faults = str(caught.value).splitlines()
-    assert head.endswith("6 faults")
+    assert head.endswith("7 faults")
     expected = [
         "line 2: context is 'sequence'; with multi_label it must be none",
         "line 6: decision.tune is 'macro_f1'; with multi_label it must be null",
         "line 7: decision.precision is 0.9; with multi_label it must be null",
         "line 8: decision.coverage is 0.9; with multi_label it must be null",
+        "classifier.stacking is 60.0; with multi_label it must be null",
         "classifier.members[0].kind is 'low_rank'; with multi_label use another",
         "classifier.members[1].damping is 0.5; with multi_label it must be 0",
     ]

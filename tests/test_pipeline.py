@@ -111,6 +111,33 @@ def test_a_blend_is_the_weighted_sum_of_its_members_brought_to_one_spread(small_
     assert model.weights.shape == members[0].weights.shape
 
 
+def test_a_stacked_blend_is_one_matrix_over_the_scores_of_the_blend(small_corpus: Corpus) -> None:
+    blend = {"kind": "blend", "members": [{"kind": "linear_svc"}, {"kind": "complement_nb"}], "weights": [1.0, 0.5]}
+    plain = fit_topic_model(config_of(classifier=blend), small_corpus)
+    stacked = fit_topic_model(config_of(classifier={**blend, "stacking": 1.0}), small_corpus)
+    texts = [*small_corpus.texts, "股市球队学校", ""]
+    scores = np.column_stack([plain.scores(texts), np.ones(len(texts))])
+    coupling, *_ = np.linalg.lstsq(scores, stacked.scores(texts), rcond=None)
+    np.testing.assert_allclose(scores @ coupling, stacked.scores(texts), atol=5e-6)
+    assert np.abs(stacked.scores(texts).sum(axis=1)).max() < 1e-5
+    assert stacked.weights.shape == plain.weights.shape
+
+
+def test_what_a_row_is_promised_is_stacked_without_its_fold() -> None:
+    random = np.random.default_rng(0)
+    config = config_of(
+        classifier={"kind": "blend", "members": [{"kind": "ridge"}, {"kind": "linear_svc"}], "stacking": 5.0}
+    )
+    folds, gold, scores = np.arange(300) % 3, random.integers(3, size=300), random.normal(size=(300, 3))
+    scores[7, 1] = -np.inf  # a topic that its split never saw
+    first = pipeline._stack_apart(config.classifier, scores, gold, folds)
+    other = np.where(folds == 1, (gold + 1) % 3, gold)
+    second = pipeline._stack_apart(config.classifier, scores, other, folds)
+    assert np.isfinite(first).all()
+    np.testing.assert_array_equal(first[folds == 1], second[folds == 1])
+    assert np.abs(first - second)[folds != 1].max() > 1e-3
+
+
 def test_a_shared_scale_is_the_root_mean_square_of_the_ratios(small_corpus: Corpus) -> None:
     X, y = TermVectorizer().fit_transform(small_corpus.texts), np.array(small_corpus.topics)
     plain, shared = NaiveBayesSVM(random_state=0).fit(X, y), NaiveBayesSVM(shared=True, random_state=0).fit(X, y)

@@ -1,4 +1,4 @@
-"""From out-of-fold scores to promises: probabilities, thresholds, sets of topics, and the weights of a blend.
+"""From out-of-fold scores to promises: probabilities, thresholds, sets of topics, and how a blend is put together.
 
 Owns what is fitted to scores of rows that their model did not learn from. Refuses to know texts, classifiers, folds and
 how the promises are kept afterwards. ``scores`` are (n_rows, n_topics), ``gold`` the column of each row's topic.
@@ -7,11 +7,12 @@ how the promises are kept afterwards. ``scores`` are (n_rows, n_topics), ``gold`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import logsumexp
+from scipy.special import logsumexp, softmax
 
 
 def fit_temperature(scores: NDArray[np.float64], gold: NDArray[np.intp]) -> float:
@@ -83,6 +84,47 @@ def learn_weights(members: Sequence[NDArray[np.float64]], gold: NDArray[np.intp]
     best = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(members)).x
     weights: NDArray[np.float64] = np.round(best / best.sum(), 4)
     return weights
+
+
+class Stacking(NamedTuple):
+    """What makes new scores of the scores of all topics."""
+
+    coupling: NDArray[np.float64]  # (n_topics, n_topics): what a topic's score, by its row, says for each topic
+    bias: NDArray[np.float64]  # (n_topics,)
+
+    def apply(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """New scores of these, centred over the topics."""
+        stacked: NDArray[np.float64] = scores @ self.coupling + self.bias
+        return stacked
+
+
+def learn_stacking(scores: NDArray[np.float64], gold: NDArray[np.intp], penalty: float) -> Stacking:
+    """Learn a softmax over the scores of all topics: where rows are few, related topics speak for each other.
+
+    Stacked generalisation (Wolpert 1992). The coupling is a multiple of the identity, and a deviation from it that is
+    held back by ``penalty / 2`` times the sum of its squares, for scores of a spread of 1; the negative log-likelihood
+    of all rows is minimised. Scores are finite.
+    """
+    n_topics = scores.shape[1]
+    spread = (float(scores.std()) if len(scores) else 0.0) or 1.0
+    even, one_hot = scores / spread, np.eye(n_topics)[gold]
+
+    def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        deviation, own, bias = flat[: -n_topics - 1].reshape(n_topics, n_topics), flat[-n_topics - 1], flat[-n_topics:]
+        logits = even @ deviation + own * even + bias
+        error = softmax(logits, axis=1) - one_hot
+        gradient = even.T @ error
+        value = np.sum(logsumexp(logits, axis=1) - (logits * one_hot).sum(axis=1))
+        return (
+            float(value + penalty / 2 * np.sum(deviation**2) + np.sum(bias**2) / 2),
+            np.concatenate([(gradient + penalty * deviation).ravel(), [np.trace(gradient)], error.sum(axis=0) + bias]),
+        )
+
+    start = np.concatenate([np.zeros(n_topics**2), [1.0], np.zeros(n_topics)])
+    best = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 300}).x
+    deviation, own, bias = best[: -n_topics - 1].reshape(n_topics, n_topics), best[-n_topics - 1], best[-n_topics:]
+    coupling = (deviation + own * np.eye(n_topics)) / spread
+    return Stacking(coupling - coupling.mean(axis=1, keepdims=True), bias - bias.mean())
 
 
 def tune_bias(scores: NDArray[np.float64], gold: NDArray[np.intp], *, rounds: int = 3) -> NDArray[np.float64]:

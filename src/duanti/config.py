@@ -211,6 +211,11 @@ class BlendConfig(_Section):
     weights: Annotated[tuple[Annotated[float, Field(ge=0)], ...], BeforeValidator(_as_tuple)] | Literal["learned"] = (
         Field(default="learned", description="how much each member counts, or learned from out-of-fold scores")
     )
+    stacking: float | None = Field(
+        default=None,
+        gt=0,
+        description="learn out of fold what each topic's score says for the others; more holds it back more (10-300)",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> BlendConfig:
@@ -412,6 +417,12 @@ def _unfit_settings(config: RunConfig) -> Iterator[tuple[tuple[str | int, ...], 
     members: dict[tuple[str | int, ...], Any] = {("classifier",): classifier}
     if isinstance(classifier, BlendConfig):
         members = {("classifier", "members", number): member for number, member in enumerate(classifier.members)}
+        if classifier.stacking is not None:
+            yield (
+                ("classifier", "stacking"),
+                classifier.stacking,
+                "with multi_label it must be null: it learns a softmax",
+            )
     for place, member in members.items():
         if isinstance(member, LowRankConfig):
             why = "with multi_label use another: it learns a softmax, one topic per text"

@@ -20,8 +20,10 @@ from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
 from duanti.calibration import (
+    Stacking,
     fit_powers,
     fit_temperature,
+    learn_stacking,
     learn_weights,
     threshold_of_coverage,
     threshold_of_precision,
@@ -71,17 +73,16 @@ def fit_topic_model(config: RunConfig, corpus: Corpus, *, progress: Progress = l
     if corpus.multi_label:
         promises = _learn_topic_promises(config, scores, gold)
     else:
-        promises = _learn_promises(config, corpus, scores, gold, progress)
-    spaces, weights = _frequent_first(
-        vectorizer.spaces_, _weighted_sum(promises.scales, [weights for weights, _ in members])
-    )
+        promises = _learn_promises(config, corpus, scores, gold, folds, progress)
+    weights, bias = _join_frozen(promises, members)
+    spaces, weights = _frequent_first(vectorizer.spaces_, weights)
     return TopicModel(
         topics=topics,
         options=vectorizer.options,
         spaces=spaces,
         tables=load_tables(vectorizer.options),
         **_kept_weights(weights, config.bundle.keep_weights),
-        bias=_weighted_sum(promises.scales, [bias for _, bias in members]) + promises.bias,
+        bias=bias,
         temperature=promises.temperature,
         powers=promises.powers,
         thresholds=promises.thresholds,
@@ -149,10 +150,16 @@ class _Promises(NamedTuple):
     probabilities: NDArray[np.float64]  # of the rows it is learnt from, alone
     # (n_topics,): from which probability on a text has a topic, where it may have several.
     thresholds: NDArray[np.float64] | None = None
+    stacking: Stacking | None = None  # what is made of the weighted sum, before bias is added
 
 
 def _learn_promises(
-    config: RunConfig, corpus: Corpus, members: NDArray[np.float64], gold: NDArray[np.intp], progress: Progress
+    config: RunConfig,
+    corpus: Corpus,
+    members: NDArray[np.float64],
+    gold: NDArray[np.intp],
+    folds: NDArray[np.intp],
+    progress: Progress,
 ) -> _Promises:
     """Learn from the members' scores (n_members, n_rows, n_topics); a row that no fold could score is left out."""
     usable = np.isfinite(members[0, np.arange(len(gold)), gold])
@@ -161,6 +168,8 @@ def _learn_promises(
         return _no_promises(len(members), n_topics)
     scales = _scales(config.classifier, members[:, usable], gold[usable])
     scores = _weighted_sum(scales, members[:, usable])
+    stacking = _learn_stacking(config.classifier, scores, gold[usable])
+    scores = _stack_apart(config.classifier, scores, gold[usable], folds[usable])
     bias = np.zeros(n_topics)
     if config.decision.tune == "macro_f1":
         progress("tuning for macro-F1")
@@ -184,6 +193,7 @@ def _learn_promises(
         _learn_decision(config.decision, probabilities, gold[usable]),
         _learn_decision(config.decision, posteriors, gold[usable]),
         probabilities,
+        stacking=stacking,
     )
 
 
@@ -222,7 +232,7 @@ def _scales(config: ClassifierConfig, members: NDArray[np.float64], gold: NDArra
         return np.ones(1)
     known = np.isfinite(members[0])
     spread = np.array([scores[known].std() for scores in members])
-    even = np.where(known, members, members.min(where=known, initial=0.0)) / spread[:, None, None]
+    even = _known_or_least(members) / spread[:, None, None]
     learn = learn_weights if gold.ndim == 1 else learn_topic_weights
     weights = learn(list(even), gold) if config.weights == "learned" else np.asarray(config.weights)
     scales: NDArray[np.float64] = weights / weights.sum() / spread
@@ -236,6 +246,45 @@ def _weighted_sum(scales: NDArray[np.float64], parts: Sequence[Any] | NDArray[An
     return sum(np.where(np.isneginf(part), part, part * scale) for scale, part in zip(scales, parts, strict=True))
 
 
+def _known_or_least(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The scores, with the least of all in place of those of topics that a split never saw."""
+    known = np.isfinite(scores)
+    return np.where(known, scores, scores.min(where=known, initial=0.0))
+
+
+def _learn_stacking(config: ClassifierConfig, scores: NDArray[np.float64], gold: NDArray[np.intp]) -> Stacking | None:
+    """What the recipe makes of the scores of all topics; None where it leaves them."""
+    if not isinstance(config, BlendConfig) or config.stacking is None:
+        return None
+    with threadpool_limits(1):
+        return learn_stacking(_known_or_least(scores), gold, config.stacking)
+
+
+def _stack_apart(
+    config: ClassifierConfig, scores: NDArray[np.float64], gold: NDArray[np.intp], folds: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """The scores of each fold, stacked by what is learnt from the other folds: what is promised of rows never seen."""
+    stacked = scores.copy()
+    for fold in np.unique(folds):
+        own = folds == fold
+        stacking = _learn_stacking(config, scores[~own], gold[~own])
+        if stacking is not None:
+            stacked[own] = stacking.apply(_known_or_least(scores[own]))
+    return stacked
+
+
+def _join_frozen(
+    promises: _Promises, members: Sequence[tuple[NDArray[np.float32], NDArray[np.float64]]]
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.float64]]:
+    """The one matrix of all members, (n_terms, n_topics), and the bias (n_topics,)."""
+    weights = _weighted_sum(promises.scales, [weights for weights, _ in members])
+    bias = _weighted_sum(promises.scales, [bias for _, bias in members])
+    if promises.stacking is not None:
+        with threadpool_limits(1):
+            weights, bias = weights @ promises.stacking.coupling, promises.stacking.apply(bias)
+    return weights, bias + promises.bias
+
+
 def _learn_context(
     scores: NDArray[np.float64],
     probabilities: NDArray[np.float64],
@@ -246,8 +295,7 @@ def _learn_context(
     """The context of documents, whose rows may stand apart, and what it makes of rows it did not learn from."""
     order = np.argsort(groups, kind="stable")
     offsets = np.append(np.flatnonzero(np.diff(groups[order], prepend=-1)), len(order))
-    known = np.where(np.isfinite(scores), scores, scores.min(where=np.isfinite(scores), initial=0.0))
-    context, held_out = fit_context(known[order], gold[order], offsets, seed)
+    context, held_out = fit_context(_known_or_least(scores)[order], gold[order], offsets, seed)
     posteriors = probabilities.copy()
     if context is not None:
         posteriors[order] = held_out
@@ -313,17 +361,22 @@ def score_members(
     return _gather_scores(_fit_splits(learner, counts, gold, splits, n_jobs), gold)
 
 
-def join_members(config: ClassifierConfig, members: NDArray[np.float64], gold: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the one score that the members' make, (n_rows, n_topics), weights learned from these rows if any are."""
+def join_members(
+    config: ClassifierConfig, members: NDArray[np.float64], gold: NDArray[np.intp], folds: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return the one score that the members' make, (n_rows, n_topics).
+
+    Weights are learned from these rows if any are, stacking from those of the other folds (n_rows,).
+    """
     joined: NDArray[np.float64] = _weighted_sum(_scales(config, members, gold), members)
-    return joined
+    return _stack_apart(config, joined, gold, folds)
 
 
 def tell_topics(config: RunConfig, members: NDArray[np.float64], gold: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return which topics rows are told to have, (n_rows, n_topics), by thresholds that are learnt from these rows."""
     told, usable = np.zeros(gold.shape, np.bool_), np.isfinite(members[0]).any(axis=1)
     if usable.any():
-        scores = join_members(config.classifier, members[:, usable], gold[usable])
+        scores = _weighted_sum(_scales(config.classifier, members[:, usable], gold[usable]), members[:, usable])
         probabilities = fit_sigmoids(scores, gold[usable]).probabilities(scores)
         told[usable] = probabilities >= learn_thresholds(probabilities, gold[usable])
     return told

@@ -222,7 +222,8 @@ class _Objective:
 
     def figures(self, config: RunConfig, members: NDArray[np.float64], splits: Sequence[Split]) -> dict[str, float]:
         """Macro-F1 and accuracy of the rows these splits hold out; of a multi-label corpus micro-F1 too."""
-        rows = np.concatenate([split.held_out for split in splits if split.held_out is not None])
+        held_out = [split.held_out for split in splits if split.held_out is not None]
+        rows, folds = np.concatenate(held_out), np.repeat(np.arange(len(held_out)), list(map(len, held_out)))
         gold, scores = self.gold[rows], members[:, rows]
         if gold.ndim == 2:
             (found,) = set_figures(gold, tell_topics(config, scores, gold), [np.ones(len(rows), np.int64)])
@@ -230,7 +231,8 @@ class _Objective:
         usable = np.isfinite(scores).any(axis=(0, 2))
         predicted = np.full(len(rows), self.n_topics)  # no topic
         if usable.any():
-            predicted[usable] = join_members(config.classifier, scores[:, usable], gold[usable]).argmax(axis=1)
+            joined = join_members(config.classifier, scores[:, usable], gold[usable], folds[usable])
+            predicted[usable] = joined.argmax(axis=1)
         confusion = confusion_of(gold, predicted, self.n_topics)
         return {"macro_f1": macro_f1_of(confusion), "accuracy": accuracy_of(confusion)}
 
