@@ -34,7 +34,7 @@ def fit_temperature(scores: NDArray[np.float64], gold: NDArray[np.intp]) -> floa
 
 
 def fit_powers(
-    probabilities: NDArray[np.float64], gold: NDArray[np.intp], *, rows_a_bin: int = 500, most: int = 20
+    probabilities: NDArray[np.float64], gold: NDArray[np.intp], *, rows_a_bin: int = 500, most: int = 10
 ) -> tuple[tuple[float, float], ...]:
     """Return powers by the highest probability, so that it is right as often as it says: (knot, power), ascending.
 
