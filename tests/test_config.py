@@ -107,7 +107,7 @@ def test_an_unknown_key_gets_a_suggestion(content: str, said: str, faults: Fault
         ("features: {user_words: 段题}\n", "features.user_words is '段题'; it must be a list, such as [1, 2]."),
         ("features: {stop_words: [1]}\n", "features.stop_words is 1; it must be a string (put it in quotes)."),
         ("features: {words: [1, 2, 3]}\n", "features.words is [1, 2, 3]; "),
-        ("features: {words: null, characters: null}\n", "features is {characters: null, words: null}; words and "),
+        ("features: {words: null, characters: null}\n", "features is {characters: null, words: null}; words, "),
         ("features: 5\n", "features is 5; it must be a section with keys below it."),
         ("classifier: {kind: svm}\n", "classifier.kind is 'svm'; use one of linear_svc, logistic_regression, "),
         ("name: a/b\n", "name is 'a/b'; "),

@@ -32,6 +32,7 @@ OPTIONS = {
     "normalized": FeatureOptions(normalize=True, sublinear_tf=True, characters=(1, 3)),
     "words": FeatureOptions(words=(1, 2), characters=None, stop_words=("的", "了", "，"), norm="l1"),
     "characters": FeatureOptions(words=None, characters=(2, 3), lowercase=False, norm=None, use_idf=False),
+    "prefixes and length": FeatureOptions(characters=None, prefixes=(1, 3), text_length=True, normalize=True),
     "as given": FeatureOptions(words=(2, 3), lowercase=False, hmm=False, user_words=("股市大涨",)),
 }
 
@@ -54,7 +55,8 @@ def check_sums(model: TopicModel, text: str) -> Explanation:
     explanation = model.explain(text)
     score = model.scores([text])[0]
     np.testing.assert_allclose(explanation.scores, score, atol=1e-9, rtol=0)
-    assert len(explanation.terms) == model.predict([text])[0].known_terms
+    known = [term for term in explanation.terms if term.kind != "text_length"]
+    assert len(known) == model.predict([text])[0].known_terms
     for number, topic in enumerate(model.topics):
         characters = explanation.characters(topic)
         assert len(characters) == len(text)
@@ -80,6 +82,9 @@ def test_spans_cut_the_term_from_the_text_as_given(model: TopicModel, text: str)
         assert all(0 <= begin < end <= len(text) for begin, end in term.spans)
         pieces = [written(text[begin:end], model.options) for begin, end in term.spans]
         wanted = "".join(term.term.split()).replace("ς", "σ")
+        if term.kind == "text_length":
+            assert len("".join(pieces)) == int(wanted)
+            continue
         # A form of several characters comes from one: then a span holds more than the term. Around stop words, less.
         holding = ["".join(pieces)] if model.options.stop_words else pieces
         assert [piece for piece in holding if wanted not in piece] == [], term
@@ -98,6 +103,21 @@ def test_a_run_of_spaces_is_one_space_that_came_from_all_of_it() -> None:
     spans = {term.term: term.spans for term in model.explain("股 \t　市").terms if term.kind == "character"}
     assert spans[" "] == ((1, 4),)
     assert spans["股 "] == ((0, 4),)
+
+
+def test_a_prefix_stands_at_the_start_and_the_length_in_all_that_is_no_space() -> None:
+    model = model_of(OPTIONS["prefixes and length"], ["股市大涨", "球 队"])
+    spans = {(term.kind, term.term): term.spans for term in model.explain("新华社北京4月9日电 股市 大涨").terms}
+    assert spans["prefix", "股市"] == ((11, 13),)
+    assert spans["text_length", "4"] == ((11, 13), (14, 16))
+    assert ("prefix", "股市大") not in spans
+
+
+def test_the_length_of_a_text_alone_gives_it_no_topic() -> None:
+    model = model_of(OPTIONS["prefixes and length"], ["股市大涨"])
+    (told,) = model.predict(["龘靐齉龗"])
+    assert (told.topic, told.known_terms) == (None, 0)
+    assert [term.kind for term in model.explain("龘靐齉龗").terms] == ["text_length"]
 
 
 def test_a_word_ngram_over_a_stop_word_stands_in_pieces() -> None:

@@ -5,6 +5,7 @@ import math
 import re
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ STARTER = Path(__file__).parents[1] / "data" / "starter" / "train.jsonl"
 # Of two texts, "甲乙甲" and "乙丙", 甲 and 丙 stand in one each and 乙 in both, whose idf is ln(3/3) + 1 = 1.
 RARE = math.log(3 / 2) + 1
 LONG = math.sqrt(1 + RARE**2)  # length of the second text's weights
-KINDS: tuple[TermKind, ...] = ("word", "character")
+KINDS: tuple[TermKind, ...] = get_args(TermKind)
 
 
 def word_ngrams(tokens: list[str], lengths: tuple[int, int]) -> list[str]:
@@ -37,6 +38,19 @@ def character_ngrams(text: str, lengths: tuple[int, int]) -> list[str]:
     """The obvious n-grams of characters, runs of space folded: the kernel's slow twin."""
     text = re.sub(r"\s\s+", " ", text)
     return [text[start : start + n] for n in range(lengths[0], lengths[1] + 1) for start in range(len(text) - n + 1)]
+
+
+def prefixes_of(text: str, lengths: tuple[int, int]) -> list[str]:
+    """The obvious prefixes, runs of space folded: the kernel's slow twin."""
+    text = re.sub(r"\s\s+", " ", text)
+    return [text[:n] for n in range(lengths[0], lengths[1] + 1) if n <= len(text)]
+
+
+def text_length_of(text: str) -> list[str]:
+    """The number of characters that are no space, to two digits: the kernel's slow twin."""
+    n = sum(not character.isspace() for character in text)
+    scale = 10 ** max(len(str(n)) - 2, 0)
+    return [str(n // scale * scale)] if n else []
 
 
 def rows_of(matrix: sparse.csr_matrix) -> Rows:
@@ -99,15 +113,24 @@ LENGTHS = st.sampled_from([(1, 1), (1, 2), (2, 2), (2, 3), (1, 4), (3, 5)])
 
 
 @settings(deadline=None)  # the first call compiles
-@given(st.lists(st.text(ALPHABET, max_size=30), max_size=6), LENGTHS, LENGTHS, st.sets(st.sampled_from("股市的了a ")))
+@given(
+    st.lists(st.text(ALPHABET, max_size=30) | st.text("股 ", min_size=98, max_size=1300), max_size=6),
+    LENGTHS,
+    LENGTHS,
+    st.sets(st.sampled_from("股市的了a ")),
+)
 def test_the_kernels_count_what_the_obvious_way_counts(
     texts: list[str], words: tuple[int, int], characters: tuple[int, int], stop_words: set[str]
 ) -> None:
-    options = FeatureOptions(words=words, characters=characters, lowercase=False, stop_words=tuple(sorted(stop_words)))
+    options = FeatureOptions(
+        words, characters, characters, text_length=True, lowercase=False, stop_words=tuple(sorted(stop_words))
+    )
     tokens = [[token for token in row if token not in stop_words] for row in Segmenter().cut_all(texts)]
     expected = {
         "word": [Counter(word_ngrams(row, words)) for row in tokens],
         "character": [Counter(character_ngrams(text, characters)) for text in texts],
+        "prefix": [Counter(prefixes_of(text, characters)) for text in texts],
+        "text_length": [Counter(text_length_of(text)) for text in texts],
     }
     for kind, terms, hashes, rows in count_terms(texts, options, load_tables(options)):
         known = terms.to_pylist()
@@ -144,7 +167,7 @@ def test_hashes_are_the_ones_that_saved_bundles_hold() -> None:
     assert [f"{value:x}" for value in term_hashes("word", ["股", "股市"])] == ["dee8b877f219ce3d", "bf67e9958e4ab0be"]
 
 
-def test_two_hundred_thousand_terms_of_both_kinds_have_hashes_of_their_own() -> None:
+def test_two_hundred_thousand_words_and_characters_have_hashes_of_their_own() -> None:
     terms: set[str] = set()
     with STARTER.open(encoding="utf-8") as lines:
         for line in lines:
@@ -152,8 +175,33 @@ def test_two_hundred_thousand_terms_of_both_kinds_have_hashes_of_their_own() -> 
             if len(terms) >= 200_000:
                 break
     assert len(terms) >= 200_000
-    both = np.concatenate([term_hashes(kind, sorted(terms)) for kind in KINDS])
+    both = np.concatenate([term_hashes(kind, sorted(terms)) for kind in KINDS[:2]])
     assert len(np.unique(both)) == 2 * len(terms)
+
+
+@pytest.mark.parametrize(
+    ("n", "term"),
+    [(1, "1"), (9, "9"), (10, "10"), (99, "99"), (100, "100"), (109, "100"), (110, "110"), (1999, "1900")],
+)
+def test_the_length_of_a_text_is_told_to_two_digits(n: int, term: str) -> None:
+    options = FeatureOptions(words=None, characters=None, text_length=True)
+    (counts,) = count_terms([" 股" * n, " \n"], options, load_tables(options))
+    assert counts.terms.to_pylist() == text_length_of("股" * n) == [term]
+    assert np.diff(counts.rows.indptr).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_counting_depends_on_is_all_that_it_depends_on(kind: TermKind) -> None:
+    options = FeatureOptions(
+        (1, 2), (1, 3), (1, 4), True, True, False, False, ("股市大涨",), ("的",), True, False, None
+    )
+    assert options.kinds == KINDS
+    texts = ["Ａ股市大涨的一天", "股市 大跌"]
+    whole = dict(zip(KINDS, count_terms(texts, options, load_tables(options)), strict=True))[kind]
+    (alone,) = count_terms(texts, options.counting(kind), load_tables(options.counting(kind)))
+    assert alone.kind == kind
+    assert alone.terms == whole.terms
+    assert all(map(np.array_equal, alone.rows, whole.rows))
 
 
 @given(matrices(), st.data())

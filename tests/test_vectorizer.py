@@ -2,7 +2,7 @@
 
 import json
 import pickle
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.svm import LinearSVC
 
 from duanti import Corpus, DataError, TermVectorizer, lexicon, read_corpus
+from test_features import prefixes_of, text_length_of
 
 STARTER = Path(__file__).parents[1] / "data" / "starter" / "test.jsonl"
 NASTY = [
@@ -70,6 +71,8 @@ def reference(
     user_words: tuple[str, ...] = (),
     stop_words: tuple[str, ...] = (),
     hmm: bool = True,
+    prefixes: tuple[int, int] | None = None,
+    text_length: bool = False,
     **shared: Any,
 ) -> FeatureUnion:
     """What TermVectorizer of the same parameters must equal."""
@@ -82,6 +85,12 @@ def reference(
         spaces.append(("words", by_word))
     if characters:
         spaces.append(("characters", TfidfVectorizer(analyzer="char", ngram_range=characters, **shared)))
+    low = str.lower if shared.get("lowercase", True) else str
+    if prefixes:
+        analyzer = partial(prefixes_of, lengths=prefixes)
+        spaces.append(("prefixes", TfidfVectorizer(analyzer=lambda text: analyzer(low(text)), **shared)))
+    if text_length:
+        spaces.append(("text_length", TfidfVectorizer(analyzer=lambda text: text_length_of(low(text)), **shared)))
     return FeatureUnion(spaces)
 
 
@@ -127,6 +136,11 @@ GRID: list[dict[str, Any]] = [
     {"norm": None},
     {"sublinear_tf": True, "words": (1, 2), "characters": (1, 3), "min_df": 2, "norm": "l2"},
     {"lowercase": False, "characters": (2, 3), "norm": "l1", "sublinear_tf": True},
+    {"prefixes": (1, 3)},
+    {"prefixes": (2, 2), "words": None, "min_df": 2, "norm": None},
+    {"text_length": True},
+    {"text_length": True, "prefixes": (1, 4), "words": None, "characters": None, "norm": "l1", "max_df": 0.2},
+    {"text_length": True, "prefixes": (1, 2), "lowercase": False, "use_idf": False, "norm": None, "max_features": 50},
 ]
 
 
@@ -170,7 +184,8 @@ def test_any_texts_have_scikit_learns_matrix(
     texts: list[str], unseen: list[str], lengths: tuple[int, int], lowercase: bool
 ) -> None:
     known = [*texts, "股市大涨"]
-    parameters: dict[str, Any] = {"words": lengths, "characters": lengths, "lowercase": lowercase}
+    parameters: dict[str, Any] = {"words": lengths, "characters": lengths, "prefixes": lengths, "text_length": True}
+    parameters["lowercase"] = lowercase
     theirs, ours = reference(**parameters), TermVectorizer(**parameters)
     assert_equal(ours.fit_transform(known), theirs.fit_transform(known))
     assert_equal(ours.transform([*unseen, ""]), theirs.transform([*unseen, ""]))
@@ -232,7 +247,8 @@ def test_a_lone_string_is_refused() -> None:
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ({"words": None, "characters": None}, "words and characters are both None"),
+        ({"words": None, "characters": None, "text_length": True}, "words, characters and prefixes are all None"),
+        ({"prefixes": (2, 1)}, r"prefixes=\(2, 1\): give the shortest and the longest prefix"),
         ({"words": (0, 1)}, r"words=\(0, 1\)"),
         ({"words": (2, 1)}, r"words=\(2, 1\)"),
         ({"characters": (1, 2, 3)}, r"characters=\(1, 2, 3\)"),

@@ -70,6 +70,8 @@ class FeaturesConfig(_Section):
 
     words: NgramRange | None = Field(default=(1, 1), description="lengths of word n-grams, or null for no words")
     characters: NgramRange | None = Field(default=(1, 2), description="lengths of character n-grams, or null for none")
+    prefixes: NgramRange | None = Field(default=None, description="lengths of prefixes of the text, or null for none")
+    text_length: bool = Field(default=False, description="let how many characters a text has be a term")
     normalize: bool = Field(default=True, description="fold full-width and other compatibility forms (NFKC)")
     lowercase: bool = Field(default=True, description="lower-case before segmenting")
     hmm: bool = Field(default=True, description="let jieba find words its dictionary lacks")
@@ -88,8 +90,8 @@ class FeaturesConfig(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> FeaturesConfig:
-        if self.words is None and self.characters is None:
-            raise ValueError("words and characters are both null: nothing would be left to learn from")
+        if self.words is None and self.characters is None and self.prefixes is None:
+            raise ValueError("words, characters and prefixes are all null: nothing would be left to learn from")
         return self
 
 
@@ -98,6 +100,7 @@ class LengthWeights(_Section):
 
     words: Annotated[tuple[_Weight, ...], BeforeValidator(_as_tuple)] = ()
     characters: Annotated[tuple[_Weight, ...], BeforeValidator(_as_tuple)] = ()
+    prefixes: Annotated[tuple[_Weight, ...], BeforeValidator(_as_tuple)] = ()
 
 
 class _Classifier(_Section):
@@ -106,7 +109,7 @@ class _Classifier(_Section):
     min_df: _Positive = Field(default=1, description="learn only from terms in so many texts; the others weigh nothing")
     length_weights: LengthWeights | None = Field(
         default=None,
-        description="factors for words and characters by length, shortest first, such as {characters: [1, 1, 0.5]}",
+        description="factors for words, characters, prefixes by length, shortest first, as {characters: [1, 1, 0.5]}",
     )
 
 

@@ -4,8 +4,9 @@ Owns the way back from a term to the characters of the text as given, and how co
 know probabilities, context, documents and how any of it looks. Everything is done one text at a time, in Python, to
 be read; ``features`` does the same to millions.
 
-    text ─ matter ─ forms, each with where it came from ─┬─ tokens ─ stop words ─ n-grams ────┐
-                                                         └─ runs of space folded ─ n-grams ───┴─ known terms ─ spans
+    text ─ matter ─ forms, each with where it came from ─┬─ tokens ─ stop words ─ n-grams ──────────────┐
+                                                         ├─ runs of space folded ─ n-grams, prefixes ───┤
+                                                         └─ characters that are no space ─ their number ┴─ known ─ spans
 
 The score of a topic is the sum over terms of ``weight of the term in the text * W[term, topic]``, plus its bias.
 """
@@ -35,7 +36,8 @@ class TermContribution:
     """What one known term adds to the scores of one text.
 
     ``spans`` are all the places it stands in, in code points of the text as given. A word n-gram over a stop word
-    stands in several. ``contributions`` (n_topics,) are its weight in the text times its row of the model's weights.
+    stands in several, the length of a text in all that is no space. ``contributions`` (n_topics,) are its weight in
+    the text times its row of the model's weights.
     """
 
     term: str
@@ -48,7 +50,7 @@ class TermContribution:
 class Explanation:
     """Why a text has its scores.
 
-    ``terms`` are in the order they first stand in the text, words before characters. Contributions are measured from
+    ``terms`` are in the order they first stand in the text, kind by kind. Contributions are measured from
     what the average topic gets: a positive one speaks for its topic more than for the others.
     """
 
@@ -173,7 +175,10 @@ def _occurrences(
     """Every occurrence of a term, known or not, with where it stands."""
     if kind == "word":
         return _words(written, options, tables)
-    return _characters(_fold_spaces(written), options)
+    if kind == "text_length":
+        return _text_length(written)
+    folded = _fold_spaces(written)
+    return _characters(folded, options) if kind == "character" else _prefixes(folded, options)
 
 
 def _words(written: _Traced, options: FeatureOptions, tables: TextTables) -> Iterator[tuple[str, list[Span]]]:
@@ -192,6 +197,21 @@ def _characters(folded: _Traced, options: FeatureOptions) -> Iterator[tuple[str,
         yield folded.text[first:last], [folded.span(first, last)]
 
 
+def _prefixes(folded: _Traced, options: FeatureOptions) -> Iterator[tuple[str, list[Span]]]:
+    """The first characters."""
+    low, high = options.prefixes or (1, 0)
+    for length in range(low, min(high, len(folded.text)) + 1):
+        yield folded.text[:length], [folded.span(0, length)]
+
+
+def _text_length(written: _Traced) -> Iterator[tuple[str, list[Span]]]:
+    """How many characters are no space, from 100 on with all but the first two digits 0; it stands in all of them."""
+    runs = [written.span(*match.span()) for match in re.finditer(r"\S+", written.text)]
+    digits = str(len(re.sub(r"\s", "", written.text)))
+    if runs:
+        yield digits[:2].ljust(len(digits), "0"), _joined(runs)
+
+
 def _ngrams(n: int, lengths: tuple[int, int] | None) -> Iterator[Span]:
     """First and last, half open, of every run of 0 to n - 1 of these lengths."""
     low, high = lengths or (1, 0)
@@ -201,10 +221,10 @@ def _ngrams(n: int, lengths: tuple[int, int] | None) -> Iterator[Span]:
 
 
 def _joined(spans: Sequence[Span]) -> list[Span]:
-    """Spans in order, those that touch made one."""
+    """Spans in order, those that touch made one, and those that came from the same character."""
     runs: list[Span] = []
     for begin, end in spans:
-        if runs and runs[-1][1] == begin:
+        if runs and runs[-1][1] >= begin:
             begin = runs.pop()[0]
         runs.append((begin, end))
     return runs

@@ -1,11 +1,13 @@
 """Texts into TF-IDF weighted terms, by scikit-learn's formulas and without scikit-learn.
 
-Owns what a term is (a word n-gram or a character n-gram), how terms are counted, chosen, weighed and scored. Words
-and characters are two TF-IDF spaces side by side, each with its own norm: what a ``FeatureUnion`` of two
-``TfidfVectorizer`` gives. Refuses to know topics, classifiers and files.
+Owns what a term is (an n-gram of words or of characters, a prefix, the text's length), how terms are counted, chosen,
+weighed and scored. The kinds are TF-IDF spaces side by side, each with its own norm: what a ``FeatureUnion`` of as
+many ``TfidfVectorizer`` gives. Refuses to know topics, classifiers and files.
 
-    texts ─ code points ─ normalise, lower ─┬─ segment ─ stop words ─ word n-grams ──────┐
-                                            └─ runs of space folded ─ character n-grams ─┴─ counts ─ tf · idf ─ norm
+    texts ─ code points ─ normalise, lower ─┬─ segment ─ stop words ─ word n-grams ────────┐
+                                            ├─ runs of space folded ─┬─ character n-grams ─┤
+                                            │                        └─ prefixes ──────────┤
+                                            └─ characters that are no space ─ their number ┴─ counts ─ tf · idf ─ norm
 
 A term is known by the 64-bit hash of its code points. Kernels take a block of texts and write what they find into
 arrays that were made large enough for it; nothing is made per text, token or term.
@@ -17,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from numbers import Integral
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +32,10 @@ from duanti.errors import DataError
 from duanti.lexicon import CAPITAL_SIGMA, EXPANSION, Forms, Lexicon, TextTables, read_only
 from duanti.segmentation import CodePoints, Texts, in_slices, in_threads, make_scratch, segment, write_utf8
 
-TermKind = Literal["word", "character"]
+#: A word n-gram, a character n-gram, the first characters of a text, how many characters it has.
+TermKind = Literal["word", "character", "prefix", "text_length"]
+_KINDS: tuple[TermKind, ...] = get_args(TermKind)
+_WORD, _CHARACTER, _PREFIX, _TEXT_LENGTH = range(4)  # as kernels know them
 
 # Code points handled at once: enough for the dictionary to stay in the processor's cache when the other kind of term
 # has had its turn. Where terms are new, fewer, because room is made for the most that a block can bring.
@@ -46,6 +51,8 @@ class FeatureOptions:
 
     words: tuple[int, int] | None = (1, 1)
     characters: tuple[int, int] | None = (1, 2)
+    prefixes: tuple[int, int] | None = None
+    text_length: bool = False
     normalize: bool = False
     lowercase: bool = True
     hmm: bool = True
@@ -58,8 +65,23 @@ class FeatureOptions:
     @property
     def kinds(self) -> tuple[TermKind, ...]:
         """The spaces in use, in column order."""
-        spaces: tuple[tuple[TermKind, Any], ...] = (("word", self.words), ("character", self.characters))
-        return tuple(kind for kind, lengths in spaces if lengths is not None)
+        return tuple(kind for kind in _KINDS if getattr(self, option_of(kind)))
+
+    def counting(self, kind: TermKind) -> FeatureOptions:
+        """Only what the counts of one kind of term depend on, all else as it is by default."""
+        of_words = ("hmm", "user_words", "stop_words") if kind == "word" else ()
+        own = {name: getattr(self, name) for name in (option_of(kind), "normalize", "lowercase", *of_words)}
+        return FeatureOptions(**{"words": None, "characters": None, **own})
+
+
+def option_of(kind: TermKind) -> str:
+    """The option that a kind of term is asked for by, and the name of its columns."""
+    return {"word": "words", "character": "characters", "prefix": "prefixes"}.get(kind, kind)
+
+
+def label_of(kind: TermKind, term: str) -> str:
+    """How a term is written where its kind is not: a prefix as ``^股市``, the length of a text as ``length=23``."""
+    return {"prefix": f"^{term}", "text_length": f"length={term}"}.get(kind, term)
 
 
 class Rows(NamedTuple):
@@ -105,12 +127,12 @@ class TermSpace:
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """How many words, or characters, each term has."""
+        """How many words each term has, of other kinds how many characters."""
         import pyarrow.compute as pc
 
-        if self.kind == "character":
-            return as_numpy(pc.utf8_length(self.terms))
-        return as_numpy(pc.count_substring(self.terms, " ")) + 1
+        if self.kind == "word":
+            return as_numpy(pc.count_substring(self.terms, " ")) + 1
+        return as_numpy(pc.utf8_length(self.terms))
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -267,6 +289,7 @@ def score_texts(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return ``x @ weights + bias`` (n_texts, n_topics) and the number of known terms of each text, without x.
 
+    How long a text is counts as no known term: any text has a length.
     ``weight_rows`` (n_terms,) tells which row of ``weights`` each term has, -1 for none; None: each its own, in order.
     Sums are of doubles, column by column: the same in a batch of any size.
     """
@@ -291,8 +314,8 @@ def side_by_side(parts: Sequence[Rows], widths: Sequence[int]) -> Rows:
 def term_hashes(kind: TermKind, terms: pa.LargeStringArray | Sequence[str]) -> NDArray[np.uint64]:
     """Return the 64-bit hash of each term: its code points, one after the other, into a multiply-and-shift.
 
-    ``h = (h ^ c) * 0x9E3779B97F4A7C15; h ^= h >> 32`` for each code point c, modulo 2**64, beginning with 0 for a
-    character term and 0xD1B54A32D192ED03 for a word: far apart, so that no first code point leads from one to
+    ``h = (h ^ c) * 0x9E3779B97F4A7C15; h ^= h >> 32`` for each code point c, modulo 2**64, beginning with
+    0xD1B54A32D192ED03 for a word and 0 for the other kinds: far apart, so that no first code point leads from one to
     the other.
     """
     hashes: NDArray[np.uint64] = _hash_texts(*CodePoints.of(terms), _WORD_SEED if kind == "word" else _CHARACTER_SEED)
@@ -302,7 +325,7 @@ def term_hashes(kind: TermKind, terms: pa.LargeStringArray | Sequence[str]) -> N
 class _Analyzer(NamedTuple):
     """What a kernel must know to take the terms of one kind from a text."""
 
-    is_word: bool
+    kind: int  # _WORD, ...
     low: int
     high: int
     hmm: bool
@@ -335,7 +358,7 @@ class _Workspace(NamedTuple):
     scratch: Any  # for segmenting
     begins: NDArray[np.int32]  # of tokens
     ends: NDArray[np.int32]
-    folded: NDArray[np.uint32]  # the text with its runs of space folded
+    folded: NDArray[np.uint32]  # the text with its runs of space folded, or what else is made of it to be a term
     hashes: NDArray[np.uint64]  # of each occurrence of a term, in the order of the text
     slots: NDArray[np.uint64]  # the slot that each is looked for in first
     firsts: NDArray[np.int32]  # the token, or character, each begins with
@@ -377,8 +400,9 @@ def _tools(spaces: Sequence[TermSpace], options: FeatureOptions, tables: TextTab
 
 def _analyzer(kind: TermKind, options: FeatureOptions, tables: TextTables) -> _Analyzer:
     announce("compiling kernels (half a minute)", code_folder())
-    low, high = (options.words if kind == "word" else options.characters) or (1, 1)
-    return _Analyzer(kind == "word", low, high, options.hmm, tables.lexicon, _stop_words(options.stop_words))
+    low, high = (1, 1) if kind == "text_length" else getattr(options, option_of(kind))
+    stop_words = _stop_words(options.stop_words)
+    return _Analyzer(_KINDS.index(kind), low, high, options.hmm, tables.lexicon, stop_words)
 
 
 @lru_cache(maxsize=8)
@@ -695,7 +719,13 @@ def _workspace(blocks: Sequence[CodePoints], analyzer: _Analyzer) -> _Workspace:
 @inlined
 def _hash_terms(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
     """Hash every occurrence of a term in a text. Returns how many there are."""
-    return _hash_words(text, analyzer, work) if analyzer.is_word else _hash_characters(text, analyzer, work)
+    if analyzer.kind == _WORD:
+        return _hash_words(text, analyzer, work)
+    if analyzer.kind == _CHARACTER:
+        return _hash_characters(text, analyzer, work)
+    if analyzer.kind == _PREFIX:
+        return _hash_prefixes(text, analyzer, work)
+    return _hash_text_length(text, work)
 
 
 @inlined
@@ -733,6 +763,49 @@ def _hash_characters(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
                 hashes[n], firsts[n], lengths[n] = h, i, length
                 n += 1
     return n
+
+
+@inlined
+def _hash_prefixes(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
+    """The first characters of the text, its runs of space folded."""
+    folded, hashes, firsts, lengths = work.folded, work.hashes, work.firsts, work.lengths
+    n = 0
+    h = _CHARACTER_SEED
+    for length in range(1, min(analyzer.high, _fold_spaces(text, folded)) + 1):
+        h = _mix(h, folded[length - 1])
+        if length >= analyzer.low:
+            hashes[n], firsts[n], lengths[n] = h, 0, length
+            n += 1
+    return n
+
+
+@inlined
+def _hash_text_length(text: Any, work: _Workspace) -> int:
+    """How many characters are no space, in digits of which only the first two are not 0; nothing for none."""
+    digits, hashes, firsts, lengths = work.folded, work.hashes, work.firsts, work.lengths
+    n_characters = 0
+    for c in text:
+        n_characters += not _is_space(c)
+    if n_characters == 0:
+        return 0
+    n_zeros = 0
+    while n_characters >= 100:
+        n_characters //= 10
+        n_zeros += 1
+    n_digits = 0
+    if n_characters >= 10:
+        digits[0] = 48 + n_characters // 10
+        n_digits = 1
+    digits[n_digits] = 48 + n_characters % 10
+    n_digits += 1
+    for _ in range(n_zeros):
+        digits[n_digits] = 48
+        n_digits += 1
+    h = _CHARACTER_SEED
+    for i in range(n_digits):
+        h = _mix(h, digits[i])
+    hashes[0], firsts[0], lengths[0] = h, 0, n_digits
+    return 1
 
 
 @inlined
@@ -880,7 +953,7 @@ def _tally(columns: Any, n: int, n_columns: int, work: _Sorting, entries: _Entri
 def _write_name(text: Any, first: int, length: int, analyzer: _Analyzer, column: Any, names: Names, work: Any) -> Any:
     """Write the UTF-8 of a term behind the names that are there; returns where it ends."""
     filled = names.offsets[column]
-    if analyzer.is_word:
+    if analyzer.kind == _WORD:
         for i in range(first, first + length):
             if i > first:
                 filled = write_utf8(names.data, filled, 32)
@@ -1046,7 +1119,8 @@ def _score_block(
             of_term = weights[row]
             for topic in range(len(of_term)):
                 of_text[topic] += weight * of_term[topic]
-        known_terms[i] += n
+        if analyzer.kind != _TEXT_LENGTH:
+            known_terms[i] += n
 
 
 @kernel

@@ -202,23 +202,11 @@ class _Objective:
 
     def count(self, options: FeatureOptions) -> list[TermCounts]:
         """Count the terms, or find the counts that any search made with the options that decide counting."""
-        parts = []
-        if options.words is not None:
-            parts.append(
-                FeatureOptions(
-                    options.words,
-                    None,
-                    options.normalize,
-                    options.lowercase,
-                    options.hmm,
-                    options.user_words,
-                    options.stop_words,
-                )
-            )
-        if options.characters is not None:
-            parts.append(FeatureOptions(None, options.characters, options.normalize, options.lowercase))
         count = self.memory.cache(_count, ignore=["texts", "n_jobs"])
-        return [count(self.digest, source_digest(), part, self.texts, self.n_jobs) for part in parts]
+        return [
+            count(self.digest, source_digest(), options.counting(kind), self.texts, self.n_jobs)
+            for kind in options.kinds
+        ]
 
     def figures(self, config: RunConfig, members: NDArray[np.float64], splits: Sequence[Split]) -> dict[str, float]:
         """Macro-F1 and accuracy of the rows these splits hold out; of a multi-label corpus micro-F1 too."""

@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from duanti.explanation import Explanation, TermContribution
+from duanti.features import label_of
 from duanti.overview import LabelledParagraph, Overview
 
 # From weak to strong. Background and foreground together, so that it can be read on dark and on light.
@@ -66,7 +67,8 @@ def _terms(name: str, terms: Iterable[TermContribution], column: int) -> Text:
     told = Text(f"{name}: ", style="dim")
     for term in terms:
         # Characters in brackets, words as they are: "教育" may be one of each.
-        shown = term.term.replace("\n", "↵") if term.kind == "word" else f"[{term.term}]".replace("\n", "↵")
+        shown = f"[{term.term}]" if term.kind == "character" else label_of(term.kind, term.term)
+        shown = shown.replace("\n", "↵")
         told.append(f"{shown} ", style="not dim").append(f"{term.contributions[column]:+.3f}  ")
     return told
 

@@ -25,6 +25,7 @@ from duanti.features import (
     count_terms,
     learn_space,
     load_tables,
+    option_of,
     weigh_counts,
     weigh_texts,
 )
@@ -35,12 +36,18 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Texts to a sparse matrix of TF-IDF weighted words and characters.
 
     The same matrix as scikit-learn's ``FeatureUnion`` of two ``TfidfVectorizer``: one over
-    ``tokenizer=jieba.lcut``, one with ``analyzer="char"``, each with its own norm.
+    ``tokenizer=jieba.lcut``, one with ``analyzer="char"``, each with its own norm. ``prefixes`` and ``text_length``
+    put two more beside them.
 
     Parameters
     ----------
     words, characters
         shortest and longest n-gram of each kind; None leaves that space out
+    prefixes
+        shortest and longest prefix of a text, in characters, that is a term by its own; None: none are
+    text_length
+        let the length of a text be a term: how many of its characters are no space, from 100 on with all but the
+        first two digits 0
     normalize
         replace each code point by its NFKC form and drop zero-width marks first
     min_df, max_df
@@ -75,6 +82,8 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         *,
         words: tuple[int, int] | None = (1, 1),
         characters: tuple[int, int] | None = (1, 2),
+        prefixes: tuple[int, int] | None = None,
+        text_length: bool = False,
         normalize: bool = False,
         min_df: int | float = 1,
         max_df: int | float = 1.0,
@@ -91,6 +100,8 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         self.words = words
         self.characters = characters
+        self.prefixes = prefixes
+        self.text_length = text_length
         self.normalize = normalize
         self.min_df = min_df
         self.max_df = max_df
@@ -140,17 +151,19 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self._matrix(weigh_counts(counts, self.spaces_, self.options))
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
-        """Return the columns' names: ``words__TERM`` and ``characters__TERM``, as a ``FeatureUnion`` would."""
+        """Return the columns' names: ``words__TERM``, ``characters__TERM``, ..., as a ``FeatureUnion`` would."""
         check_is_fitted(self)
-        names = [f"{space.kind}s__{term}" for space in self.spaces_ for term in space.terms.to_pylist()]
+        names = [f"{option_of(space.kind)}__{term}" for space in self.spaces_ for term in space.terms.to_pylist()]
         return np.asarray(names, dtype=object)
 
     @property
     def options(self) -> FeatureOptions:
         """The parameters that features needs."""
         return FeatureOptions(
-            words=None if self.words is None else (self.words[0], self.words[1]),
-            characters=None if self.characters is None else (self.characters[0], self.characters[1]),
+            words=_pair(self.words),
+            characters=_pair(self.characters),
+            prefixes=_pair(self.prefixes),
+            text_length=self.text_length,
             normalize=self.normalize,
             lowercase=self.lowercase,
             hmm=self.hmm,
@@ -162,11 +175,12 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         )
 
     def _validate(self) -> None:
-        if self.words is None and self.characters is None:
-            raise ValueError("words and characters are both None. Give at least one of them, such as words=(1, 1).")
-        for name, lengths in (("words", self.words), ("characters", self.characters)):
+        if self.words is None and self.characters is None and self.prefixes is None:
+            raise ValueError("words, characters and prefixes are all None. Give one of them, such as words=(1, 1).")
+        for name, lengths in (("words", self.words), ("characters", self.characters), ("prefixes", self.prefixes)):
             if lengths is not None and not (len(lengths) == 2 and 1 <= lengths[0] <= lengths[1]):
-                raise ValueError(f"{name}={lengths!r}: give the shortest and the longest n-gram, such as (1, 2).")
+                which = "prefix" if name == "prefixes" else "n-gram"
+                raise ValueError(f"{name}={lengths!r}: give the shortest and the longest {which}, such as (1, 2).")
         for name, given in (("user_words", self.user_words), ("stop_words", self.stop_words)):
             if isinstance(given, str):
                 raise ValueError(f"{name}={given!r}: give a sequence of words, not a single string.")
@@ -191,6 +205,11 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             ),
             shape=shape,
         )
+
+
+def _pair(lengths: Sequence[int] | None) -> tuple[int, int] | None:
+    """Shortest and longest as a tuple, whatever sequence was given."""
+    return None if lengths is None else (lengths[0], lengths[1])
 
 
 def _checked(texts: Any) -> Texts:

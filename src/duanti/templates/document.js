@@ -3,7 +3,7 @@
 speak({
   en: {
     why: "Why these topics", what: "What is this paragraph about?",
-    howToRead: "Shaded characters speak for the topic that is chosen in the margin, underlined ones against it. Point at one to see its terms and what each adds to the score; choose another topic to see what speaks for that one. Terms in brackets are characters, the others words.",
+    howToRead: "Shaded characters speak for the topic that is chosen in the margin, underlined ones against it. Point at one to see its terms and what each adds to the score; choose another topic to see what speaks for that one. Terms in brackets are characters, those after ^ begin the text, the others are words.",
     main: "Mainly", nothing: "no topic", byFirst: "Each paragraph counts for the most probable of its topics.", characters: "characters", noTopic: "no topic", paragraph: "¶",
     paste: "Paste an article, or drop a text file here. A paragraph is a line.", placeholder: "Text in Chinese …", go: "Tell the topics",
     open: "Open a file …", context: "in the context of the document", noContext: "this model has not learnt the context of documents",
@@ -13,7 +13,7 @@ speak({
   },
   zh: {
     why: "为什么是这些主题", what: "这一段讲的是什么？",
-    howToRead: "底色越深的字越支持页边选中的主题，带下划线的字则相反。指向一个字，可以看到它所在的词以及每个词给分数加了多少；点页边另一个主题，看支持那个主题的是什么。方括号里的是字，其余是词。",
+    howToRead: "底色越深的字越支持页边选中的主题，带下划线的字则相反。指向一个字，可以看到它所在的词以及每个词给分数加了多少；点页边另一个主题，看支持那个主题的是什么。方括号里的是字，^ 后面的是文本开头的字，其余是词。",
     main: "主要是", nothing: "没有主题", byFirst: "每一段按概率最高的主题计算。", characters: "字", noTopic: "没有主题", paragraph: "第",
     paste: "粘贴一篇文章，或把文本文件拖到这里。一行是一段。", placeholder: "中文文本……", go: "看看主题",
     open: "打开文件……", context: "结合全文判断", noContext: "这个模型没有学过文档的上下文",
