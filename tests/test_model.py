@@ -1,12 +1,14 @@
 """TopicModel: scores, probabilities, topics, and when there is none."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from joblib import Parallel, delayed
 
-from duanti import Corpus, TermVectorizer, TopicModel
+from duanti import Corpus, TermVectorizer, TopicModel, fit_topic_model
+from duanti.config import RunConfig
 from duanti.model import NO_TOPIC, _largest
 from duanti.paragraphs import matter
 
@@ -96,6 +98,21 @@ def test_the_largest_are_those_of_a_stable_sort() -> None:
     values = np.random.default_rng(0).integers(0, 9, 50).astype(np.float32)
     for n in (0, 1, 7, 50, 60):
         assert _largest(values, n).tolist() == np.argsort(-values, kind="stable")[:n].tolist()
+
+
+def test_a_model_of_prefixes_and_text_lengths_comes_back_whole_and_marks_them(
+    small_corpus: Corpus, tmp_path: Path
+) -> None:
+    features = {"words": None, "characters": None, "prefixes": [1, 2], "text_length": True}
+    config = RunConfig.model_validate({"name": "m", "data": {"train": "given"}, "features": features, "n_jobs": 1})
+    model = fit_topic_model(config, small_corpus)
+    told = {term for terms in model.top_terms(50, min_df=1).values() for term in terms}
+    assert {f"^{text[:2]}" for text in small_corpus.texts} <= told
+    assert {f"length={len(text)}" for text in small_corpus.texts} <= told
+    model.save(tmp_path / "m")
+    again = TopicModel.load(tmp_path / "m")
+    np.testing.assert_array_equal(again.scores(small_corpus.texts), model.scores(small_corpus.texts))
+    assert again.options == model.options
 
 
 def test_top_terms_speak_for_their_topic(small_model: TopicModel) -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.console import Console
 
 from duanti import Corpus, TopicModel, fit_topic_model
 from duanti.cli import main
 from duanti.config import RunConfig
 from duanti.overview import LabelledParagraph, Overview, view_document
 from duanti.pages import explanation_page, try_page
+from duanti.terminal import draw_overview
 
 if TYPE_CHECKING:
     from browser import Browser
@@ -144,6 +146,16 @@ def test_explain_shows_terms_for_and_against(bundle: str, article: str, capsys: 
     assert re.search(r"for 财经: .*股市 \+0\.\d{3}", shown)
     assert "against 财经: " in shown
     assert "no topic" in shown
+
+
+def test_terms_of_every_kind_can_be_told_apart(small_corpus: Corpus, capsys: pytest.CaptureFixture[str]) -> None:
+    features = {"prefixes": [2, 2], "text_length": True}
+    config = RunConfig.model_validate({"name": "m", "data": {"train": "given"}, "features": features, "n_jobs": 1})
+    text = small_corpus.texts[0]
+    overview = view_document(fit_topic_model(config, small_corpus), text, document="d", explain=True)
+    Console(width=400).print(draw_overview(overview, n_terms=1000))
+    shown = capsys.readouterr().out
+    assert all(f" {term} " in shown for term in (text[:2], f"[{text[:2]}]", f"^{text[:2]}", f"length={len(text)}"))
 
 
 def test_explain_takes_tables_row_by_row(bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -167,13 +167,15 @@ def test_a_low_rank_classifier_takes_the_steps_written_out() -> None:
 
 
 def test_terms_may_count_by_their_length_and_rare_ones_not_at_all(small_corpus: Corpus) -> None:
-    settings = {"min_df": 2, "length_weights": {"characters": [1.0, 0.5]}}
-    model = fit_topic_model(config_of(classifier={"kind": "linear_svc", **settings}), small_corpus)
-    vectorizer = pipeline.make_vectorizer(config_of())
+    settings = {"min_df": 2, "length_weights": {"characters": [1.0, 0.5], "prefixes": [0.25]}}
+    config = config_of(features={"prefixes": [1, 2]}, classifier={"kind": "linear_svc", **settings})
+    model = fit_topic_model(config, small_corpus)
+    vectorizer = pipeline.make_vectorizer(config)
     X = vectorizer.fit_transform(small_corpus.texts)
-    words, characters = vectorizer.spaces_
-    factors = np.concatenate([np.ones(len(words)), np.where(characters.lengths == 1, 1.0, 0.5)])
-    frequent = np.concatenate([words.document_frequency, characters.document_frequency]) >= 2
+    words, characters, prefixes = vectorizer.spaces_
+    by_length = np.where(characters.lengths == 1, 1.0, 0.5)
+    factors = np.concatenate([np.ones(len(words)), by_length, np.full(len(prefixes), 0.25)])
+    frequent = np.concatenate([space.document_frequency for space in vectorizer.spaces_]) >= 2
     svm = LinearSVC(random_state=0, max_iter=10_000).fit(X.multiply(factors * frequent).tocsr(), small_corpus.topics)
     expected = svm.decision_function(X.multiply(factors * frequent).tocsr())
     expected -= expected.mean(axis=1, keepdims=True)
