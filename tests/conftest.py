@@ -1,6 +1,12 @@
 """What tests share: a small corpus, a model of it, and the folder of real corpora where there is one."""
 
+import io
 import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -50,6 +56,26 @@ def corpora() -> Path:
     if not folder:
         pytest.skip("DUANTI_CORPORA is not set: no real corpora to test on")
     return Path(folder)
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Run a program of train/ by its name, with arguments, as a shell would.
+
+    In this process: what a new one has to import takes longer than all that the tests ask for.
+    """
+
+    def run(name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        printed, said, code = io.StringIO(), io.StringIO(), 0
+        with monkeypatch.context() as patch, redirect_stdout(printed), redirect_stderr(said):
+            patch.setattr(sys, "argv", [name, *arguments])
+            try:
+                runpy.run_path(str(Path(__file__).parent.parent / "train" / name), run_name="__main__")
+            except SystemExit as end:
+                code = int(end.code or 0)
+        return subprocess.CompletedProcess([name, *arguments], code, printed.getvalue(), said.getvalue())
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,9 @@
 """train/compare.py: the leaderboard of an experiment, and the champion that changes only for a better one."""
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from duanti.leaderboard import PREDICTIONS, predictions_table
 from duanti.model import Prediction
 from duanti.tracking import track
 
-ROOT = Path(__file__).parent.parent
 ROWS = 120
 Record = Callable[..., str]
 Compare = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -62,12 +60,8 @@ def record(project: Path, small_model: TopicModel) -> Record:
 
 
 @pytest.fixture
-def compare(project: Path) -> Compare:
-    def start(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, str(ROOT / "train" / "compare.py"), *arguments]
-        return subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
-
-    return start
+def compare(project: Path, program: Compare) -> Compare:
+    return partial(program, "compare.py")
 
 
 def registered(project: Path) -> Any:
@@ -130,15 +124,16 @@ def test_a_champion_without_predictions_is_told(record: Record, compare: Compare
 
 
 @pytest.mark.slow
-def test_a_run_of_fit_keeps_what_comparing_needs(project: Path, small_corpus: Corpus, compare: Compare) -> None:
+def test_a_run_of_fit_keeps_what_comparing_needs(
+    project: Path, small_corpus: Corpus, program: Compare, compare: Compare
+) -> None:
     rows = zip(small_corpus.texts, small_corpus.topics, strict=True)
     lines = [json.dumps({"text": text, "topic": topic}, ensure_ascii=False) for text, topic in rows]
     (project / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
     (project / "fitted.yaml").write_text(
         "data: {train: corpus.jsonl, test: 0.25}\nevaluation: {resamples: 100}\n", encoding="utf-8"
     )
-    command = [sys.executable, str(ROOT / "train" / "fit.py"), "fitted.yaml"]
-    fitted = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, env=os.environ)
+    fitted = program("fit.py", "fitted.yaml")
     assert fitted.returncode == 0, fitted.stderr
     done = compare("fitted")
     assert done.returncode == 0, done.stderr

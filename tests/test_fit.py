@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,9 @@ evaluation:
 
 
 @pytest.fixture
-def project(tmp_path: Path, small_corpus: Corpus) -> Path:
-    """A folder with a recipe and a corpus."""
+def project(tmp_path: Path, small_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a recipe and a corpus, and the one that programs run in."""
+    monkeypatch.chdir(tmp_path)
     lines = [
         json.dumps({"text": text, "topic": topic, "document": document}, ensure_ascii=False)
         for text, topic, document in zip(small_corpus.texts, small_corpus.topics, small_corpus.documents, strict=True)
@@ -43,14 +45,9 @@ def project(tmp_path: Path, small_corpus: Corpus) -> Path:
     return tmp_path
 
 
-def start_fit(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, str(ROOT / "train" / "fit.py"), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture
-def fit(project: Path) -> Fit:
-    return lambda *arguments: start_fit(project, *(arguments or ("small.yaml",)))
+def fit(project: Path, program: Fit) -> Fit:
+    return lambda *arguments: program("fit.py", *arguments)
 
 
 def client_of(project: Path) -> Any:
@@ -98,7 +95,6 @@ def test_a_run_has_all_that_was_promised_and_a_second_becomes_challenger(
 
     assert fit("small.yaml", "classifier.C=0.1").returncode == 0
     assert aliases_of(client) == {"challenger": "2", "champion": "1"}
-    monkeypatch.chdir(project)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     champion = TopicModel.load(resolve_model_uri("models:/small@champion"))
     assert champion.provenance["recipe"]["classifier"]["C"] == 2.0
@@ -113,8 +109,11 @@ def test_a_run_has_all_that_was_promised_and_a_second_becomes_challenger(
 @pytest.mark.slow
 def test_four_runs_started_at_once_on_a_new_store_all_succeed(project: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
-        seeds = [("small.yaml", f"seed={seed}") for seed in range(4)]
-        done = list(pool.map(lambda arguments: start_fit(project, *arguments), seeds))
+        commands = [
+            [sys.executable, str(ROOT / "train" / "fit.py"), "small.yaml", "n_jobs=1", f"seed={seed}"]
+            for seed in range(4)
+        ]
+        done = list(pool.map(partial(subprocess.run, cwd=project, capture_output=True, text=True), commands))
     assert [result.returncode for result in done] == [0] * 4, [result.stderr for result in done]
     client = client_of(project)
     assert len(client.search_model_versions("name='small'")) == 4

@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -30,6 +30,7 @@ from duanti.predict import Labelled, PredictOptions, label_texts, row_schema
 from duanti.serving import ServedModel
 
 ROOT = Path(__file__).parent.parent
+Program = Callable[..., "subprocess.CompletedProcess[str]"]
 
 # Sentences of a town's weekly paper: a text has one of each of its topics, and one that speaks of nothing in between.
 SAID = {
@@ -596,16 +597,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, str(ROOT / "train" / program), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-
-
 def test_the_programs_and_commands_tell_what_goes_with_sets(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    project: Path, program: Program, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project)
-    fitted = run(project, "fit.py", "weekly.yaml")
+    fitted = program("fit.py", "weekly.yaml")
     assert fitted.returncode == 0, fitted.stderr
     for figure in ("micro-F1", "macro-F1", "Hamming loss", "precision at 3", "nDCG", "calibration error"):
         assert figure in fitted.stderr
@@ -622,15 +618,18 @@ def test_the_programs_and_commands_tell_what_goes_with_sets(
     assert main(["drift", "models/weekly", "test.jsonl"]) in (0, 3)
     assert main(["explain", "models/weekly", "test.jsonl", "-o", "why.html"]) == 0
     pytest.importorskip("mlflow")
-    compared = run(project, "compare.py", "weekly")
+    compared = program("compare.py", "weekly")
     assert compared.returncode == 0
     assert "multi-label" in compared.stdout
     assert (compared.stdout + compared.stderr).count("Traceback") == 0
 
 
-def test_a_search_finds_what_is_best_out_of_fold(project: Path) -> None:
+def test_a_search_finds_what_is_best_out_of_fold(
+    project: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("optuna")
-    found = run(project, "search.py", "weekly.yaml", "--trials", "2", "tracking.enabled=false")
+    monkeypatch.chdir(project)
+    found = program("search.py", "weekly.yaml", "--trials", "2", "tracking.enabled=false")
     assert found.returncode == 0, found.stderr
     assert "micro_f1 0.9" in found.stdout
     best = load_config(project / "models" / "weekly.best.yaml")

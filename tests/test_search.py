@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from duanti.search import Standing, Trial, search, study_folder, study_name, wri
 optuna = pytest.importorskip("optuna")
 
 ROOT = Path(__file__).parent.parent
+Program = Callable[..., "subprocess.CompletedProcess[str]"]
 
 RECIPE = """\
 data:
@@ -52,15 +54,6 @@ def project(tmp_path: Path, small_corpus: Corpus, monkeypatch: pytest.MonkeyPatc
     return tmp_path
 
 
-def command_of(*arguments: str, program: str = "search.py") -> list[str]:
-    return [sys.executable, str(ROOT / "train" / program), *(arguments or ("small.yaml",))]
-
-
-def run(*arguments: str, program: str = "search.py") -> "subprocess.CompletedProcess[str]":
-    command = command_of(*arguments, program=program)
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def trials_of(folder: Path) -> list[tuple[int, str, dict[str, object]]]:
     """Number, state and settings of the trials on disk."""
     with sqlite3.connect(folder / "trials.db") as store:
@@ -77,8 +70,8 @@ def searched(config: RunConfig, trials: int) -> tuple[list[Trial], Standing]:
     return told, standing
 
 
-def test_the_best_recipe_is_complete_and_fit_runs_it(project: Path) -> None:
-    done = run("small.yaml", "--trials", "6")
+def test_the_best_recipe_is_complete_and_fit_runs_it(project: Path, program: Program) -> None:
+    done = program("search.py", "small.yaml", "--trials", "6")
     assert done.returncode == 0, done.stderr
     file, metric, value = done.stdout.split()[:3]
     assert (file, metric) == ("models/small.best.yaml", "accuracy")
@@ -94,7 +87,7 @@ def test_the_best_recipe_is_complete_and_fit_runs_it(project: Path) -> None:
     best, config = load_config(file), load_config("small.yaml")
     assert best.name == "small"
     assert best.evaluation == config.evaluation
-    fitted = run(file, "evaluation.resamples=100", program="fit.py")
+    fitted = program("fit.py", file, "evaluation.resamples=100")
     assert fitted.returncode == 0, fitted.stderr
     assert fitted.stdout.startswith("models/small ")
 
@@ -166,13 +159,12 @@ def wait_for(folder: Path, trials: int, process: "subprocess.Popen[str]") -> Non
 
 
 def start(*arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        command_of(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    command = [sys.executable, str(ROOT / "train" / "search.py"), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 @pytest.mark.slow
-def test_a_search_killed_in_the_middle_goes_on_where_it_stopped(project: Path) -> None:
+def test_a_search_killed_in_the_middle_goes_on_where_it_stopped(project: Path, program: Program) -> None:
     folder = study_folder(load_config("small.yaml"))
     process = start("small.yaml", "--trials", "60")
     wait_for(folder, 5, process)
@@ -182,7 +174,7 @@ def test_a_search_killed_in_the_middle_goes_on_where_it_stopped(project: Path) -
     over = [trial for trial in before if trial[1] != "RUNNING"]
     assert 5 <= len(over) < 60
     total = len(over) + 3
-    done = run("small.yaml", "--trials", str(total))
+    done = program("search.py", "small.yaml", "--trials", str(total))
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[-3:] == [done.stdout.split()[-3], "of", str(total)]
     after = trials_of(folder)
@@ -252,10 +244,10 @@ def test_settings_that_leave_nothing_are_no_end(project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_trials_are_runs_below_one_run_for_the_search(project: Path) -> None:
+def test_trials_are_runs_below_one_run_for_the_search(project: Path, program: Program) -> None:
     mlflow = pytest.importorskip("mlflow")
     for trials in ("2", "3"):
-        assert run("small.yaml", "--trials", trials, "tracking.enabled=true").returncode == 0
+        assert program("search.py", "small.yaml", "--trials", trials, "tracking.enabled=true").returncode == 0
     client = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("small").experiment_id])
     (parent,) = [each for each in runs if "duanti.search" in each.data.tags]
@@ -332,11 +324,11 @@ def test_fit_passes_over_the_section(project: Path) -> None:
         (["small.yaml", "--trials", "1", "output=damaged"], 1, "Remove the folder to begin anew"),
     ],
 )
-def test_a_fault_is_one_line(project: Path, arguments: list[str], code: int, said: str) -> None:
+def test_a_fault_is_one_line(project: Path, program: Program, arguments: list[str], code: int, said: str) -> None:
     Path("plain.yaml").write_text(RECIPE.partition("search:")[0], encoding="utf-8")
     Path("damaged/.small.search").mkdir(parents=True)
     Path("damaged/.small.search/trials.db").write_bytes(b"no database" * 1000)
-    done = run(*arguments)
+    done = program("search.py", *arguments)
     assert done.returncode == code, done.stderr
     lines = [line for line in done.stderr.splitlines() if ": trial 0:" not in line]
     assert len(lines) == 1, done.stderr

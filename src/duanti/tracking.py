@@ -121,7 +121,7 @@ def resolve_model_uri(uri: str) -> Path:
     mlflow = _import_mlflow()
     if mlflow is None:
         raise TrackingError(f"{uri}: needs mlflow. Install duanti[train], or name the bundle's folder.")
-    store = os.environ.get("MLFLOW_TRACKING_URI", f"{_SQLITE}mlflow.db")
+    store = _in_full(os.environ.get("MLFLOW_TRACKING_URI", f"{_SQLITE}mlflow.db"))
     mlflow.set_tracking_uri(store)
     mlflow.set_registry_uri(store)  # mlflow remembers that of a store this process has used before
     _refuse_missing_store(mlflow.get_tracking_uri(), uri)
@@ -225,10 +225,11 @@ class _Store:
 
     def __init__(self, mlflow: Any, uri: str) -> None:
         self.mlflow, self.uri = mlflow, uri
-        mlflow.set_tracking_uri(uri)
-        mlflow.set_registry_uri(uri)
+        address = _in_full(uri)
+        mlflow.set_tracking_uri(address)
+        mlflow.set_registry_uri(address)
         with self.writing():
-            self.client = mlflow.MlflowClient(uri)
+            self.client = mlflow.MlflowClient(address)
             self.client.search_experiments(max_results=1)  # creates and migrates the tables
 
     def create_experiment(self, name: str) -> str:
@@ -501,6 +502,12 @@ def _lock(uri: str) -> Iterator[None]:
 def _database(uri: str) -> Path | None:
     """The file of a SQLite store; None for any other."""
     return Path(uri.removeprefix(_SQLITE)).absolute() if uri.startswith(_SQLITE) else None
+
+
+def _in_full(uri: str) -> str:
+    """The address of a store wherever one stands: mlflow keeps stores by address, and the working folder may change."""
+    database = _database(uri)
+    return uri if database is None else f"{_SQLITE}{database}"
 
 
 def _refuse_missing_store(store: str, uri: str) -> None:
