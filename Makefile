@@ -17,7 +17,7 @@ quickstart: $(VENV)/.train  ## train the starter model, record the run, label an
 	@echo "The run is recorded. To look at it:  $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db"
 
 test: $(VENV)/.dev  ## run the tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-long: $(VENV)/.dev  ## run the tests that take minutes; needs DUANTI_CORPORA
 	$(BIN)/python -m pytest -m long

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -49,6 +50,12 @@ SMALL = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: on several processes nobody is left with a long one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def corpora() -> Path:
     """The folder of real corpora; where DUANTI_CORPORA names none, the test is skipped."""
@@ -59,7 +66,7 @@ def corpora() -> Path:
 
 
 @pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+def program() -> Callable[..., "subprocess.CompletedProcess[str]"]:
     """Run a program of train/ by its name, with arguments, as a shell would.
 
     In this process: what a new one has to import takes longer than all that the tests ask for.
@@ -67,10 +74,11 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Callable[..., "subprocess.Comple
 
     def run(name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
         printed, said, code = io.StringIO(), io.StringIO(), 0
-        with monkeypatch.context() as patch, redirect_stdout(printed), redirect_stderr(said):
-            patch.setattr(sys, "argv", [name, *arguments])
+        # mlflow leaves its store in the environment.
+        with patch.dict(os.environ), patch.object(sys, "argv", [name, *arguments]):
             try:
-                runpy.run_path(str(Path(__file__).parent.parent / "train" / name), run_name="__main__")
+                with redirect_stdout(printed), redirect_stderr(said):
+                    runpy.run_path(str(Path(__file__).parent.parent / "train" / name), run_name="__main__")
             except SystemExit as end:
                 code = int(end.code or 0)
         return subprocess.CompletedProcess([name, *arguments], code, printed.getvalue(), said.getvalue())

@@ -56,7 +56,9 @@ def test_an_unknown_unit_is_named(small_model: TopicModel) -> None:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    return {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # Not what this process has set: mlflow tells its children which store and registry it used last.
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    return {**kept, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
 @pytest.mark.slow

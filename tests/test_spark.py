@@ -219,7 +219,7 @@ def test_nothing_of_spark_is_heard(bundle: str, inputs: Path, tmp_path: Path) ->
     assert "Setting default log level" in (tmp_path / "out" / ".duanti" / "spark.log").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_executors_of_their_own_do_the_same(
     bundle: str, small_model: TopicModel, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,7 +396,10 @@ def test_mlflows_spark_udf_gives_the_same_topics(
     spark: Any, small_model: TopicModel, logged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mlflow = pytest.importorskip("mlflow")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{logged}/mlflow.db")
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.setenv(name, f"sqlite:///{logged}/mlflow.db")
+    mlflow.set_tracking_uri(None)
+    mlflow.set_registry_uri(None)  # of a store that was used before
     frame = spark.createDataFrame([(text,) for text in TEXTS], "text string").coalesce(1)
     expected = labelled_here(small_model, unit="text")
     for kind in (None, "topic string, probability double"):  # None: every column, by the model's signature
