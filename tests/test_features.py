@@ -118,19 +118,32 @@ LENGTHS = st.sampled_from([(1, 1), (1, 2), (2, 2), (2, 3), (1, 4), (3, 5)])
     LENGTHS,
     LENGTHS,
     st.sets(st.sampled_from("股市的了a ")),
+    st.integers(1, 12),
 )
 def test_the_kernels_count_what_the_obvious_way_counts(
-    texts: list[str], words: tuple[int, int], characters: tuple[int, int], stop_words: set[str]
+    texts: list[str], words: tuple[int, int], characters: tuple[int, int], stop_words: set[str], lead: int
 ) -> None:
     options = FeatureOptions(
-        words, characters, characters, text_length=True, lowercase=False, stop_words=tuple(sorted(stop_words))
+        words,
+        characters,
+        characters,
+        text_length=True,
+        lead=lead,
+        lowercase=False,
+        stop_words=tuple(sorted(stop_words)),
     )
-    tokens = [[token for token in row if token not in stop_words] for row in Segmenter().cut_all(texts)]
+    leads = [text[:lead] for text in texts]
+    tokens, lead_tokens = (
+        [[token for token in row if token not in stop_words] for row in Segmenter().cut_all(part)]
+        for part in (texts, leads)
+    )
     expected = {
         "word": [Counter(word_ngrams(row, words)) for row in tokens],
         "character": [Counter(character_ngrams(text, characters)) for text in texts],
         "prefix": [Counter(prefixes_of(text, characters)) for text in texts],
         "text_length": [Counter(text_length_of(text)) for text in texts],
+        "lead_word": [Counter(word_ngrams(row, words)) for row in lead_tokens],
+        "lead_character": [Counter(character_ngrams(text, characters)) for text in leads],
     }
     for kind, terms, hashes, rows in count_terms(texts, options, load_tables(options)):
         known = terms.to_pylist()
@@ -145,7 +158,7 @@ def test_the_kernels_count_what_the_obvious_way_counts(
 
 def slow_hash(kind: TermKind, term: str) -> int:
     """The formula of the docstring, in whole numbers of any size."""
-    value = 0xD1B54A32D192ED03 if kind == "word" else 0
+    value = 0xD1B54A32D192ED03 if kind in ("word", "lead_word") else 0
     for character in term:
         value = (value ^ ord(character)) * 0x9E3779B97F4A7C15 % 2**64
         value ^= value >> 32
@@ -193,12 +206,13 @@ def test_the_length_of_a_text_is_told_to_two_digits(n: int, term: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_counting_depends_on_is_all_that_it_depends_on(kind: TermKind) -> None:
     options = FeatureOptions(
-        (1, 2), (1, 3), (1, 4), True, True, False, False, ("股市大涨",), ("的",), True, False, None
+        (1, 2), (1, 3), (1, 4), True, 5, True, False, False, ("股市大涨",), ("的",), True, False, None
     )
     assert options.kinds == KINDS
     texts = ["Ａ股市大涨的一天", "股市 大跌"]
     whole = dict(zip(KINDS, count_terms(texts, options, load_tables(options)), strict=True))[kind]
-    (alone,) = count_terms(texts, options.counting(kind), load_tables(options.counting(kind)))
+    own = options.counting(kind)
+    (alone,) = count_terms(texts, own, load_tables(own), kinds=[kind])
     assert alone.kind == kind
     assert alone.terms == whole.terms
     assert all(map(np.array_equal, alone.rows, whole.rows))

@@ -72,6 +72,9 @@ class FeaturesConfig(_Section):
     characters: NgramRange | None = Field(default=(1, 2), description="lengths of character n-grams, or null for none")
     prefixes: NgramRange | None = Field(default=None, description="lengths of prefixes of the text, or null for none")
     text_length: bool = Field(default=False, description="let how many characters a text has be a term")
+    lead: _Positive | None = Field(
+        default=None, description="words and characters of so many first characters count again, apart"
+    )
     normalize: bool = Field(default=True, description="fold full-width and other compatibility forms (NFKC)")
     lowercase: bool = Field(default=True, description="lower-case before segmenting")
     hmm: bool = Field(default=True, description="let jieba find words its dictionary lacks")
@@ -101,6 +104,8 @@ class LengthWeights(_Section):
     words: Annotated[tuple[_Weight, ...], BeforeValidator(_as_tuple)] = ()
     characters: Annotated[tuple[_Weight, ...], BeforeValidator(_as_tuple)] = ()
     prefixes: Annotated[tuple[_Weight, ...], BeforeValidator(_as_tuple)] = ()
+    lead_words: Annotated[tuple[_Weight, ...], BeforeValidator(_as_tuple)] = ()
+    lead_characters: Annotated[tuple[_Weight, ...], BeforeValidator(_as_tuple)] = ()
 
 
 class _Classifier(_Section):
@@ -109,7 +114,7 @@ class _Classifier(_Section):
     min_df: _Positive = Field(default=1, description="learn only from terms in so many texts; the others weigh nothing")
     length_weights: LengthWeights | None = Field(
         default=None,
-        description="factors for words, characters, prefixes by length, shortest first, as {characters: [1, 1, 0.5]}",
+        description="factors for terms of each kind by length, shortest first, such as {characters: [1, 1, 0.5]}",
     )
 
 

@@ -173,12 +173,15 @@ def _occurrences(
     kind: TermKind, written: _Traced, options: FeatureOptions, tables: TextTables
 ) -> Iterator[tuple[str, list[Span]]]:
     """Every occurrence of a term, known or not, with where it stands."""
-    if kind == "word":
+    if kind.startswith("lead_"):
+        text, begins, ends = written
+        written = _Traced(text[: options.lead], begins[: options.lead], ends[: options.lead])
+    if kind.endswith("word"):
         return _words(written, options, tables)
     if kind == "text_length":
         return _text_length(written)
     folded = _fold_spaces(written)
-    return _characters(folded, options) if kind == "character" else _prefixes(folded, options)
+    return _characters(folded, options) if kind.endswith("character") else _prefixes(folded, options)
 
 
 def _words(written: _Traced, options: FeatureOptions, tables: TextTables) -> Iterator[tuple[str, list[Span]]]:

@@ -1,8 +1,8 @@
 """Texts into TF-IDF weighted terms, by scikit-learn's formulas and without scikit-learn.
 
-Owns what a term is (an n-gram of words or of characters, a prefix, the text's length), how terms are counted, chosen,
-weighed and scored. The kinds are TF-IDF spaces side by side, each with its own norm: what a ``FeatureUnion`` of as
-many ``TfidfVectorizer`` gives. Refuses to know topics, classifiers and files.
+Owns what a term is (an n-gram of words or of characters, of the whole text or of its lead, a prefix, how long the text
+is), how terms are counted, chosen, weighed and scored. The kinds are TF-IDF spaces side by side, each with its own
+norm: what a ``FeatureUnion`` of as many ``TfidfVectorizer`` gives. Refuses to know topics, classifiers and files.
 
     texts ─ code points ─ normalise, lower ─┬─ segment ─ stop words ─ word n-grams ────────┐
                                             ├─ runs of space folded ─┬─ character n-grams ─┤
@@ -32,8 +32,8 @@ from duanti.errors import DataError
 from duanti.lexicon import CAPITAL_SIGMA, EXPANSION, Forms, Lexicon, TextTables, read_only
 from duanti.segmentation import CodePoints, Texts, in_slices, in_threads, make_scratch, segment, write_utf8
 
-#: A word n-gram, a character n-gram, the first characters of a text, how many characters it has.
-TermKind = Literal["word", "character", "prefix", "text_length"]
+#: A word n-gram, a character n-gram, the first characters of a text, how many it has, n-grams of only its beginning.
+TermKind = Literal["word", "character", "prefix", "text_length", "lead_word", "lead_character"]
 _KINDS: tuple[TermKind, ...] = get_args(TermKind)
 _WORD, _CHARACTER, _PREFIX, _TEXT_LENGTH = range(4)  # as kernels know them
 
@@ -53,6 +53,7 @@ class FeatureOptions:
     characters: tuple[int, int] | None = (1, 2)
     prefixes: tuple[int, int] | None = None
     text_length: bool = False
+    lead: int | None = None
     normalize: bool = False
     lowercase: bool = True
     hmm: bool = True
@@ -65,23 +66,33 @@ class FeatureOptions:
     @property
     def kinds(self) -> tuple[TermKind, ...]:
         """The spaces in use, in column order."""
-        return tuple(kind for kind in _KINDS if getattr(self, option_of(kind)))
+        return tuple(kind for kind in _KINDS if self.lengths(kind) is not None)
+
+    def lengths(self, kind: TermKind) -> tuple[int, int] | None:
+        """Shortest and longest term of a kind, in words or characters; None where there are none of the kind."""
+        if kind == "text_length":
+            return (1, 1) if self.text_length else None
+        if kind.startswith("lead_") and self.lead is None:
+            return None
+        return {"word": self.words, "character": self.characters, "prefix": self.prefixes}[kind.removeprefix("lead_")]
 
     def counting(self, kind: TermKind) -> FeatureOptions:
         """Only what the counts of one kind of term depend on, all else as it is by default."""
-        of_words = ("hmm", "user_words", "stop_words") if kind == "word" else ()
-        own = {name: getattr(self, name) for name in (option_of(kind), "normalize", "lowercase", *of_words)}
-        return FeatureOptions(**{"words": None, "characters": None, **own})
+        names = {"normalize", "lowercase", name_of(kind).removeprefix("lead_")}
+        names |= {"lead"} if kind.startswith("lead_") else set()
+        names |= {"hmm", "user_words", "stop_words"} if kind.endswith("word") else set()
+        return FeatureOptions(**{"words": None, "characters": None} | {name: getattr(self, name) for name in names})
 
 
-def option_of(kind: TermKind) -> str:
-    """The option that a kind of term is asked for by, and the name of its columns."""
-    return {"word": "words", "character": "characters", "prefix": "prefixes"}.get(kind, kind)
+def name_of(kind: TermKind) -> str:
+    """The name of a kind's columns, and of the option that asks for it where there is one."""
+    return "prefixes" if kind == "prefix" else kind if kind == "text_length" else f"{kind}s"
 
 
 def label_of(kind: TermKind, term: str) -> str:
-    """How a term is written where its kind is not: a prefix as ``^股市``, the length of a text as ``length=23``."""
-    return {"prefix": f"^{term}", "text_length": f"length={term}"}.get(kind, term)
+    """How a term is written where its kind is not: a prefix as ``^股市``, of the lead ``lead=股市``, ``length=23``."""
+    mark = {"prefix": "^", "text_length": "length=", "lead_word": "lead=", "lead_character": "lead="}
+    return f"{mark.get(kind, '')}{term}"
 
 
 class Rows(NamedTuple):
@@ -130,7 +141,7 @@ class TermSpace:
         """How many words each term has, of other kinds how many characters."""
         import pyarrow.compute as pc
 
-        if self.kind == "word":
+        if self.kind.endswith("word"):
             return as_numpy(pc.count_substring(self.terms, " ")) + 1
         return as_numpy(pc.utf8_length(self.terms))
 
@@ -189,14 +200,19 @@ def prepare(batch: CodePoints, options: FeatureOptions, forms: Forms) -> CodePoi
 
 
 def count_terms(
-    texts: Texts | CodePoints, options: FeatureOptions, tables: TextTables, n_jobs: int | None = None
+    texts: Texts | CodePoints,
+    options: FeatureOptions,
+    tables: TextTables,
+    n_jobs: int | None = None,
+    kinds: Sequence[TermKind] | None = None,
 ) -> list[TermCounts]:
-    """Count every term of every text, one ``TermCounts`` per kind."""
-    analyzers = [_analyzer(kind, options, tables) for kind in options.kinds]
+    """Count every term of every text, one ``TermCounts`` per kind, of all kinds in use or only these."""
+    kinds = options.kinds if kinds is None else kinds
+    analyzers = [_analyzer(kind, options, tables) for kind in kinds]
     work = partial(_count_slice, analyzers=analyzers, options=options, forms=tables.forms)
     of_kinds = [*zip(*(finders for _, finders in in_slices(CodePoints.of(texts), work, n_jobs)), strict=True)]
     # Characters, which are the most, first, and what was found let go before the next: that keeps the peak low.
-    return [_merge(kind, of_kinds.pop()) for kind in reversed(options.kinds)][::-1]
+    return [_merge(kind, of_kinds.pop()) for kind in reversed(kinds)][::-1]
 
 
 def learn_space(
@@ -318,14 +334,16 @@ def term_hashes(kind: TermKind, terms: pa.LargeStringArray | Sequence[str]) -> N
     0xD1B54A32D192ED03 for a word and 0 for the other kinds: far apart, so that no first code point leads from one to
     the other.
     """
-    hashes: NDArray[np.uint64] = _hash_texts(*CodePoints.of(terms), _WORD_SEED if kind == "word" else _CHARACTER_SEED)
+    seed = _WORD_SEED if kind.endswith("word") else _CHARACTER_SEED
+    hashes: NDArray[np.uint64] = _hash_texts(*CodePoints.of(terms), seed)
     return hashes
 
 
 class _Analyzer(NamedTuple):
     """What a kernel must know to take the terms of one kind from a text."""
 
-    kind: int  # _WORD, ...
+    kind: int  # _WORD, ...; of terms of the lead that of the same terms of a whole text
+    lead: int  # so many first characters of a text have terms; 0: all
     low: int
     high: int
     hmm: bool
@@ -400,9 +418,10 @@ def _tools(spaces: Sequence[TermSpace], options: FeatureOptions, tables: TextTab
 
 def _analyzer(kind: TermKind, options: FeatureOptions, tables: TextTables) -> _Analyzer:
     announce("compiling kernels (half a minute)", code_folder())
-    low, high = (1, 1) if kind == "text_length" else getattr(options, option_of(kind))
-    stop_words = _stop_words(options.stop_words)
-    return _Analyzer(_KINDS.index(kind), low, high, options.hmm, tables.lexicon, stop_words)
+    low, high = options.lengths(kind) or (1, 1)
+    lead = (options.lead or 0) if kind.startswith("lead_") else 0
+    number = [each.removeprefix("lead_") for each in _KINDS].index(kind.removeprefix("lead_"))
+    return _Analyzer(number, lead, low, high, options.hmm, tables.lexicon, _stop_words(options.stop_words))
 
 
 @lru_cache(maxsize=8)
@@ -719,6 +738,8 @@ def _workspace(blocks: Sequence[CodePoints], analyzer: _Analyzer) -> _Workspace:
 @inlined
 def _hash_terms(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
     """Hash every occurrence of a term in a text. Returns how many there are."""
+    if analyzer.lead > 0:
+        text = text[: analyzer.lead]
     if analyzer.kind == _WORD:
         return _hash_words(text, analyzer, work)
     if analyzer.kind == _CHARACTER:

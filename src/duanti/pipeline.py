@@ -36,7 +36,7 @@ from duanti.context_training import fit_context
 from duanti.corpus import Corpus
 from duanti.drift import Profile
 from duanti.errors import DataError
-from duanti.features import TermCounts, TermSpace, load_tables, option_of, tally_known
+from duanti.features import TermCounts, TermSpace, load_tables, name_of, tally_known
 from duanti.model import Decision, TopicModel, link
 from duanti.paragraphs import matter
 from duanti.segmentation import available_cores
@@ -474,9 +474,9 @@ def _factors(member: MemberConfig, vectorizer: TermVectorizer) -> NDArray[np.flo
     factors = []
     for space in vectorizer.spaces_:
         own = np.ones(len(space), np.float32)
-        given = getattr(member.length_weights, option_of(space.kind), ())
+        given = getattr(member.length_weights, name_of(space.kind), ())
         if given:
-            shortest, _ = getattr(vectorizer, option_of(space.kind))
+            shortest, _ = vectorizer.options.lengths(space.kind) or (1, 1)
             table = np.array([*given, *[given[-1]] * (int(space.lengths.max()) + 1)], np.float32)
             own = table[space.lengths - shortest]
         factors.append(np.where(space.document_frequency >= member.min_df, own, 0))

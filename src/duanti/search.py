@@ -36,7 +36,7 @@ from duanti.config import RunConfig, SearchRange, searched_settings, takes_fract
 from duanti.corpus import Corpus
 from duanti.errors import ConfigError, DataError, TrackingError
 from duanti.evaluation import accuracy_of, confusion_of, macro_f1_of
-from duanti.features import FeatureOptions, TermCounts, count_terms, load_tables
+from duanti.features import FeatureOptions, TermCounts, TermKind, count_terms, load_tables
 from duanti.multi_label import set_figures
 from duanti.paragraphs import matter
 from duanti.pipeline import Split, gold_of, join_members, make_vectorizer, score_members, splits_of, tell_topics
@@ -204,7 +204,7 @@ class _Objective:
         """Count the terms, or find the counts that any search made with the options that decide counting."""
         count = self.memory.cache(_count, ignore=["texts", "n_jobs"])
         return [
-            count(self.digest, source_digest(), options.counting(kind), self.texts, self.n_jobs)
+            count(self.digest, source_digest(), kind, options.counting(kind), self.texts, self.n_jobs)
             for kind in options.kinds
         ]
 
@@ -390,9 +390,11 @@ def _lives(alive: Path) -> bool:
     return False
 
 
-def _count(digest: str, sources: str, options: FeatureOptions, texts: list[str], n_jobs: int) -> TermCounts:
+def _count(
+    digest: str, sources: str, kind: TermKind, options: FeatureOptions, texts: list[str], n_jobs: int
+) -> TermCounts:
     """Count terms of one kind; digest and sources say to joblib what the counts depend on."""
-    (counts,) = count_terms(texts, options, load_tables(options), n_jobs)
+    (counts,) = count_terms(texts, options, load_tables(options), n_jobs, [kind])
     return counts
 
 

@@ -67,7 +67,7 @@ def _terms(name: str, terms: Iterable[TermContribution], column: int) -> Text:
     told = Text(f"{name}: ", style="dim")
     for term in terms:
         # Characters in brackets, words as they are: "教育" may be one of each. What begins the text after ^.
-        shown = f"[{term.term}]" if term.kind == "character" else label_of(term.kind, term.term)
+        shown = label_of(term.kind, f"[{term.term}]" if term.kind.endswith("character") else term.term)
         shown = shown.replace("\n", "↵")
         told.append(f"{shown} ", style="not dim").append(f"{term.contributions[column]:+.3f}  ")
     return told

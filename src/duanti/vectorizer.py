@@ -25,7 +25,7 @@ from duanti.features import (
     count_terms,
     learn_space,
     load_tables,
-    option_of,
+    name_of,
     weigh_counts,
     weigh_texts,
 )
@@ -36,8 +36,8 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Texts to a sparse matrix of TF-IDF weighted words and characters.
 
     The same matrix as scikit-learn's ``FeatureUnion`` of two ``TfidfVectorizer``: one over
-    ``tokenizer=jieba.lcut``, one with ``analyzer="char"``, each with its own norm. ``prefixes`` and ``text_length``
-    put two more beside them.
+    ``tokenizer=jieba.lcut``, one with ``analyzer="char"``, each with its own norm. ``prefixes``, ``text_length``
+    and ``lead`` put more beside them.
 
     Parameters
     ----------
@@ -48,6 +48,8 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     text_length
         let the length of a text be a term: how many of its characters are no space, from 100 on with all but the
         first two digits 0
+    lead
+        let the words and characters of so many first characters of a text be terms once more, in spaces of their own
     normalize
         replace each code point by its NFKC form and drop zero-width marks first
     min_df, max_df
@@ -84,6 +86,7 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         characters: tuple[int, int] | None = (1, 2),
         prefixes: tuple[int, int] | None = None,
         text_length: bool = False,
+        lead: int | None = None,
         normalize: bool = False,
         min_df: int | float = 1,
         max_df: int | float = 1.0,
@@ -102,6 +105,7 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.characters = characters
         self.prefixes = prefixes
         self.text_length = text_length
+        self.lead = lead
         self.normalize = normalize
         self.min_df = min_df
         self.max_df = max_df
@@ -153,7 +157,7 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Return the columns' names: ``words__TERM``, ``characters__TERM``, ..., as a ``FeatureUnion`` would."""
         check_is_fitted(self)
-        names = [f"{option_of(space.kind)}__{term}" for space in self.spaces_ for term in space.terms.to_pylist()]
+        names = [f"{name_of(space.kind)}__{term}" for space in self.spaces_ for term in space.terms.to_pylist()]
         return np.asarray(names, dtype=object)
 
     @property
@@ -164,6 +168,7 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             characters=_pair(self.characters),
             prefixes=_pair(self.prefixes),
             text_length=self.text_length,
+            lead=self.lead,
             normalize=self.normalize,
             lowercase=self.lowercase,
             hmm=self.hmm,
@@ -181,6 +186,8 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             if lengths is not None and not (len(lengths) == 2 and 1 <= lengths[0] <= lengths[1]):
                 which = "prefix" if name == "prefixes" else "n-gram"
                 raise ValueError(f"{name}={lengths!r}: give the shortest and the longest {which}, such as (1, 2).")
+        if self.lead is not None and self.lead < 1:
+            raise ValueError(f"lead={self.lead!r}: give a number of characters (int >= 1), or None for no lead.")
         for name, given in (("user_words", self.user_words), ("stop_words", self.stop_words)):
             if isinstance(given, str):
                 raise ValueError(f"{name}={given!r}: give a sequence of words, not a single string.")
