@@ -33,7 +33,7 @@ OPTIONS = {
     "words": FeatureOptions(words=(1, 2), characters=None, stop_words=("的", "了", "，"), norm="l1"),
     "characters": FeatureOptions(words=None, characters=(2, 3), lowercase=False, norm=None, use_idf=False),
     "prefixes and length": FeatureOptions(characters=None, prefixes=(1, 3), text_length=True, normalize=True),
-    "lead": FeatureOptions(words=(1, 2), lead=7, normalize=True, stop_words=("的",), sublinear_tf=True),
+    "opening": FeatureOptions(words=(1, 2), opening=7, normalize=True, stop_words=("的",), sublinear_tf=True),
     "as given": FeatureOptions(words=(2, 3), lowercase=False, hmm=False, user_words=("股市大涨",)),
 }
 
@@ -114,12 +114,12 @@ def test_a_prefix_stands_at_the_start_and_the_length_in_all_that_is_no_space() -
     assert ("prefix", "股市大") not in spans
 
 
-def test_terms_of_the_lead_stand_in_the_lead() -> None:
-    model = model_of(FeatureOptions(lead=3), ["股市大涨，股市", "基金和股市"])
+def test_terms_of_the_opening_stand_in_the_lead() -> None:
+    model = model_of(FeatureOptions(opening=3), ["股市大涨，股市", "基金和股市"])
     spans = {(term.kind, term.term): term.spans for term in model.explain("股市大跌，股市").terms}
     assert spans["word", "股市"] == spans["character", "股市"] == ((0, 2), (5, 7))
-    assert spans["lead_word", "股市"] == spans["lead_character", "股市"] == ((0, 2),)
-    assert ("lead_character", "跌") not in spans
+    assert spans["opening_word", "股市"] == spans["opening_character", "股市"] == ((0, 2),)
+    assert ("opening_character", "跌") not in spans
 
 
 def test_the_length_of_a_text_alone_gives_it_no_topic() -> None:

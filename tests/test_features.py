@@ -121,29 +121,29 @@ LENGTHS = st.sampled_from([(1, 1), (1, 2), (2, 2), (2, 3), (1, 4), (3, 5)])
     st.integers(1, 12),
 )
 def test_the_kernels_count_what_the_obvious_way_counts(
-    texts: list[str], words: tuple[int, int], characters: tuple[int, int], stop_words: set[str], lead: int
+    texts: list[str], words: tuple[int, int], characters: tuple[int, int], stop_words: set[str], opening: int
 ) -> None:
     options = FeatureOptions(
         words,
         characters,
         characters,
         text_length=True,
-        lead=lead,
+        opening=opening,
         lowercase=False,
         stop_words=tuple(sorted(stop_words)),
     )
-    leads = [text[:lead] for text in texts]
-    tokens, lead_tokens = (
+    openings = [text[:opening] for text in texts]
+    tokens, opening_tokens = (
         [[token for token in row if token not in stop_words] for row in Segmenter().cut_all(part)]
-        for part in (texts, leads)
+        for part in (texts, openings)
     )
     expected = {
         "word": [Counter(word_ngrams(row, words)) for row in tokens],
         "character": [Counter(character_ngrams(text, characters)) for text in texts],
         "prefix": [Counter(prefixes_of(text, characters)) for text in texts],
         "text_length": [Counter(text_length_of(text)) for text in texts],
-        "lead_word": [Counter(word_ngrams(row, words)) for row in lead_tokens],
-        "lead_character": [Counter(character_ngrams(text, characters)) for text in leads],
+        "opening_word": [Counter(word_ngrams(row, words)) for row in opening_tokens],
+        "opening_character": [Counter(character_ngrams(text, characters)) for text in openings],
     }
     for kind, terms, hashes, rows in count_terms(texts, options, load_tables(options)):
         known = terms.to_pylist()
@@ -158,7 +158,7 @@ def test_the_kernels_count_what_the_obvious_way_counts(
 
 def slow_hash(kind: TermKind, term: str) -> int:
     """The formula of the docstring, in whole numbers of any size."""
-    value = 0xD1B54A32D192ED03 if kind in ("word", "lead_word") else 0
+    value = 0xD1B54A32D192ED03 if kind in ("word", "opening_word") else 0
     for character in term:
         value = (value ^ ord(character)) * 0x9E3779B97F4A7C15 % 2**64
         value ^= value >> 32

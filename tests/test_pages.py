@@ -149,7 +149,7 @@ def test_explain_shows_terms_for_and_against(bundle: str, article: str, capsys: 
 
 
 def test_terms_of_every_kind_can_be_told_apart(small_corpus: Corpus, capsys: pytest.CaptureFixture[str]) -> None:
-    features = {"prefixes": [2, 2], "text_length": True, "lead": 2}
+    features = {"prefixes": [2, 2], "text_length": True, "opening": 2}
     config = RunConfig.model_validate({"name": "m", "data": {"train": "given"}, "features": features, "n_jobs": 1})
     text = small_corpus.texts[0]
     overview = view_document(fit_topic_model(config, small_corpus), text, document="d", explain=True)
@@ -162,8 +162,8 @@ def test_terms_of_every_kind_can_be_told_apart(small_corpus: Corpus, capsys: pyt
             f"[{text[:2]}]",
             f"^{text[:2]}",
             f"length={len(text)}",
-            f"lead={text[:2]}",
-            f"lead=[{text[:2]}]",
+            f"opening={text[:2]}",
+            f"opening=[{text[:2]}]",
         )
     )
 

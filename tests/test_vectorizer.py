@@ -73,7 +73,7 @@ def reference(
     hmm: bool = True,
     prefixes: tuple[int, int] | None = None,
     text_length: bool = False,
-    lead: int | None = None,
+    opening: int | None = None,
     **shared: Any,
 ) -> FeatureUnion:
     """What TermVectorizer of the same parameters must equal."""
@@ -90,10 +90,10 @@ def reference(
     if prefixes:
         analyzer = partial(prefixes_of, lengths=prefixes)
         spaces.append(("prefixes", TfidfVectorizer(analyzer=lambda text: analyzer(low(text)), **shared)))
-    if lead:
-        cut = {**shared, "lowercase": False, "preprocessor": lambda text: low(text)[:lead]}
-        of_lead = reference(words, characters, user_words, stop_words, hmm, **cut)
-        last = [(f"lead_{name}", space) for name, space in of_lead.transformer_list]
+    if opening:
+        cut = {**shared, "lowercase": False, "preprocessor": lambda text: low(text)[:opening]}
+        of_opening = reference(words, characters, user_words, stop_words, hmm, **cut)
+        last = [(f"opening_{name}", space) for name, space in of_opening.transformer_list]
     if text_length:
         spaces.append(("text_length", TfidfVectorizer(analyzer=lambda text: text_length_of(low(text)), **shared)))
     return FeatureUnion([*spaces, *last])
@@ -142,9 +142,15 @@ GRID: list[dict[str, Any]] = [
     {"sublinear_tf": True, "words": (1, 2), "characters": (1, 3), "min_df": 2, "norm": "l2"},
     {"lowercase": False, "characters": (2, 3), "norm": "l1", "sublinear_tf": True},
     {"prefixes": (1, 3)},
-    {"lead": 20},
-    {"lead": 3, "characters": None, "words": (1, 2), "text_length": True, "stop_words": ("的", "了", ",", "。", "和")},
-    {"lead": 50, "words": None, "lowercase": False, "min_df": 2, "sublinear_tf": True, "norm": "l1"},
+    {"opening": 20},
+    {
+        "opening": 3,
+        "characters": None,
+        "words": (1, 2),
+        "text_length": True,
+        "stop_words": ("的", "了", ",", "。", "和"),
+    },
+    {"opening": 50, "words": None, "lowercase": False, "min_df": 2, "sublinear_tf": True, "norm": "l1"},
     {"prefixes": (2, 2), "words": None, "min_df": 2, "norm": None},
     {"text_length": True},
     {"text_length": True, "prefixes": (1, 4), "words": None, "characters": None, "norm": "l1", "max_df": 0.2},
@@ -197,7 +203,7 @@ def test_any_texts_have_scikit_learns_matrix(
         "characters": lengths,
         "prefixes": lengths,
         "text_length": True,
-        "lead": 4,
+        "opening": 4,
     }
     parameters["lowercase"] = lowercase
     theirs, ours = reference(**parameters), TermVectorizer(**parameters)
@@ -262,7 +268,7 @@ def test_a_lone_string_is_refused() -> None:
     ("parameters", "said"),
     [
         ({"words": None, "characters": None, "text_length": True}, "words, characters and prefixes are all None"),
-        ({"lead": 0}, "lead=0: give a number of characters"),
+        ({"opening": 0}, "opening=0: give a number of characters"),
         ({"prefixes": (2, 1)}, r"prefixes=\(2, 1\): give the shortest and the longest prefix"),
         ({"words": (0, 1)}, r"words=\(0, 1\)"),
         ({"words": (2, 1)}, r"words=\(2, 1\)"),

@@ -72,7 +72,7 @@ class FeaturesConfig(_Section):
     characters: NgramRange | None = Field(default=(1, 2), description="lengths of character n-grams, or null for none")
     prefixes: NgramRange | None = Field(default=None, description="lengths of prefixes of the text, or null for none")
     text_length: bool = Field(default=False, description="let how many characters a text has be a term")
-    lead: _Positive | None = Field(
+    opening: _Positive | None = Field(
         default=None, description="words and characters of so many first characters count again, apart"
     )
     normalize: bool = Field(default=True, description="fold full-width and other compatibility forms (NFKC)")
@@ -104,8 +104,8 @@ class LengthWeights(_Section):
     words: Annotated[tuple[_Weight, ...], BeforeValidator(_as_tuple)] = ()
     characters: Annotated[tuple[_Weight, ...], BeforeValidator(_as_tuple)] = ()
     prefixes: Annotated[tuple[_Weight, ...], BeforeValidator(_as_tuple)] = ()
-    lead_words: Annotated[tuple[_Weight, ...], BeforeValidator(_as_tuple)] = ()
-    lead_characters: Annotated[tuple[_Weight, ...], BeforeValidator(_as_tuple)] = ()
+    opening_words: Annotated[tuple[_Weight, ...], BeforeValidator(_as_tuple)] = ()
+    opening_characters: Annotated[tuple[_Weight, ...], BeforeValidator(_as_tuple)] = ()
 
 
 class _Classifier(_Section):

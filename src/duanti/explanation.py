@@ -173,9 +173,9 @@ def _occurrences(
     kind: TermKind, written: _Traced, options: FeatureOptions, tables: TextTables
 ) -> Iterator[tuple[str, list[Span]]]:
     """Every occurrence of a term, known or not, with where it stands."""
-    if kind.startswith("lead_"):
+    if kind.startswith("opening_"):
         text, begins, ends = written
-        written = _Traced(text[: options.lead], begins[: options.lead], ends[: options.lead])
+        written = _Traced(text[: options.opening], begins[: options.opening], ends[: options.opening])
     if kind.endswith("word"):
         return _words(written, options, tables)
     if kind == "text_length":

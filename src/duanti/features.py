@@ -1,8 +1,8 @@
 """Texts into TF-IDF weighted terms, by scikit-learn's formulas and without scikit-learn.
 
-Owns what a term is (an n-gram of words or of characters, of the whole text or of its lead, a prefix, how long the text
-is), how terms are counted, chosen, weighed and scored. The kinds are TF-IDF spaces side by side, each with its own
-norm: what a ``FeatureUnion`` of as many ``TfidfVectorizer`` gives. Refuses to know topics, classifiers and files.
+Owns what a term is (an n-gram of words or of characters, of the text or of its opening, a prefix, the text's length),
+how terms are counted, chosen, weighed and scored. The kinds are TF-IDF spaces side by side, each with its own norm:
+what a ``FeatureUnion`` of as many ``TfidfVectorizer`` gives. Refuses to know topics, classifiers and files.
 
     texts ─ code points ─ normalise, lower ─┬─ segment ─ stop words ─ word n-grams ────────┐
                                             ├─ runs of space folded ─┬─ character n-grams ─┤
@@ -33,7 +33,7 @@ from duanti.lexicon import CAPITAL_SIGMA, EXPANSION, Forms, Lexicon, TextTables,
 from duanti.segmentation import CodePoints, Texts, in_slices, in_threads, make_scratch, segment, write_utf8
 
 #: A word n-gram, a character n-gram, the first characters of a text, how many it has, n-grams of only its beginning.
-TermKind = Literal["word", "character", "prefix", "text_length", "lead_word", "lead_character"]
+TermKind = Literal["word", "character", "prefix", "text_length", "opening_word", "opening_character"]
 _KINDS: tuple[TermKind, ...] = get_args(TermKind)
 _WORD, _CHARACTER, _PREFIX, _TEXT_LENGTH = range(4)  # as kernels know them
 
@@ -53,7 +53,7 @@ class FeatureOptions:
     characters: tuple[int, int] | None = (1, 2)
     prefixes: tuple[int, int] | None = None
     text_length: bool = False
-    lead: int | None = None
+    opening: int | None = None
     normalize: bool = False
     lowercase: bool = True
     hmm: bool = True
@@ -72,14 +72,16 @@ class FeatureOptions:
         """Shortest and longest term of a kind, in words or characters; None where there are none of the kind."""
         if kind == "text_length":
             return (1, 1) if self.text_length else None
-        if kind.startswith("lead_") and self.lead is None:
+        if kind.startswith("opening_") and self.opening is None:
             return None
-        return {"word": self.words, "character": self.characters, "prefix": self.prefixes}[kind.removeprefix("lead_")]
+        return {"word": self.words, "character": self.characters, "prefix": self.prefixes}[
+            kind.removeprefix("opening_")
+        ]
 
     def counting(self, kind: TermKind) -> FeatureOptions:
         """Only what the counts of one kind of term depend on, all else as it is by default."""
-        names = {"normalize", "lowercase", name_of(kind).removeprefix("lead_")}
-        names |= {"lead"} if kind.startswith("lead_") else set()
+        names = {"normalize", "lowercase", name_of(kind).removeprefix("opening_")}
+        names |= {"opening"} if kind.startswith("opening_") else set()
         names |= {"hmm", "user_words", "stop_words"} if kind.endswith("word") else set()
         return FeatureOptions(**{"words": None, "characters": None} | {name: getattr(self, name) for name in names})
 
@@ -90,8 +92,8 @@ def name_of(kind: TermKind) -> str:
 
 
 def label_of(kind: TermKind, term: str) -> str:
-    """How a term is written where its kind is not: a prefix as ``^股市``, of the lead ``lead=股市``, ``length=23``."""
-    mark = {"prefix": "^", "text_length": "length=", "lead_word": "lead=", "lead_character": "lead="}
+    """How a term is written where its kind is not: a prefix ``^股市``, others ``opening=股市``, ``length=23``, ``股市``."""
+    mark = {"prefix": "^", "text_length": "length=", "opening_word": "opening=", "opening_character": "opening="}
     return f"{mark.get(kind, '')}{term}"
 
 
@@ -342,8 +344,8 @@ def term_hashes(kind: TermKind, terms: pa.LargeStringArray | Sequence[str]) -> N
 class _Analyzer(NamedTuple):
     """What a kernel must know to take the terms of one kind from a text."""
 
-    kind: int  # _WORD, ...; of terms of the lead that of the same terms of a whole text
-    lead: int  # so many first characters of a text have terms; 0: all
+    kind: int  # _WORD, ...; of terms of the opening that of the same terms of a whole text
+    opening: int  # so many first characters of a text have terms; 0: all
     low: int
     high: int
     hmm: bool
@@ -419,9 +421,9 @@ def _tools(spaces: Sequence[TermSpace], options: FeatureOptions, tables: TextTab
 def _analyzer(kind: TermKind, options: FeatureOptions, tables: TextTables) -> _Analyzer:
     announce("compiling kernels (half a minute)", code_folder())
     low, high = options.lengths(kind) or (1, 1)
-    lead = (options.lead or 0) if kind.startswith("lead_") else 0
-    number = [each.removeprefix("lead_") for each in _KINDS].index(kind.removeprefix("lead_"))
-    return _Analyzer(number, lead, low, high, options.hmm, tables.lexicon, _stop_words(options.stop_words))
+    opening = (options.opening or 0) if kind.startswith("opening_") else 0
+    number = [each.removeprefix("opening_") for each in _KINDS].index(kind.removeprefix("opening_"))
+    return _Analyzer(number, opening, low, high, options.hmm, tables.lexicon, _stop_words(options.stop_words))
 
 
 @lru_cache(maxsize=8)
@@ -738,8 +740,8 @@ def _workspace(blocks: Sequence[CodePoints], analyzer: _Analyzer) -> _Workspace:
 @inlined
 def _hash_terms(text: Any, analyzer: _Analyzer, work: _Workspace) -> int:
     """Hash every occurrence of a term in a text. Returns how many there are."""
-    if analyzer.lead > 0:
-        text = text[: analyzer.lead]
+    if analyzer.opening > 0:
+        text = text[: analyzer.opening]
     if analyzer.kind == _WORD:
         return _hash_words(text, analyzer, work)
     if analyzer.kind == _CHARACTER:

@@ -37,7 +37,7 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     The same matrix as scikit-learn's ``FeatureUnion`` of two ``TfidfVectorizer``: one over
     ``tokenizer=jieba.lcut``, one with ``analyzer="char"``, each with its own norm. ``prefixes``, ``text_length``
-    and ``lead`` put more beside them.
+    and ``opening`` put more beside them.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     text_length
         let the length of a text be a term: how many of its characters are no space, from 100 on with all but the
         first two digits 0
-    lead
+    opening
         let the words and characters of so many first characters of a text be terms once more, in spaces of their own
     normalize
         replace each code point by its NFKC form and drop zero-width marks first
@@ -86,7 +86,7 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         characters: tuple[int, int] | None = (1, 2),
         prefixes: tuple[int, int] | None = None,
         text_length: bool = False,
-        lead: int | None = None,
+        opening: int | None = None,
         normalize: bool = False,
         min_df: int | float = 1,
         max_df: int | float = 1.0,
@@ -105,7 +105,7 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.characters = characters
         self.prefixes = prefixes
         self.text_length = text_length
-        self.lead = lead
+        self.opening = opening
         self.normalize = normalize
         self.min_df = min_df
         self.max_df = max_df
@@ -168,7 +168,7 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             characters=_pair(self.characters),
             prefixes=_pair(self.prefixes),
             text_length=self.text_length,
-            lead=self.lead,
+            opening=self.opening,
             normalize=self.normalize,
             lowercase=self.lowercase,
             hmm=self.hmm,
@@ -186,8 +186,10 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             if lengths is not None and not (len(lengths) == 2 and 1 <= lengths[0] <= lengths[1]):
                 which = "prefix" if name == "prefixes" else "n-gram"
                 raise ValueError(f"{name}={lengths!r}: give the shortest and the longest {which}, such as (1, 2).")
-        if self.lead is not None and self.lead < 1:
-            raise ValueError(f"lead={self.lead!r}: give a number of characters (int >= 1), or None for no lead.")
+        if self.opening is not None and self.opening < 1:
+            raise ValueError(
+                f"opening={self.opening!r}: give a number of characters (int >= 1), or None for no opening."
+            )
         for name, given in (("user_words", self.user_words), ("stop_words", self.stop_words)):
             if isinstance(given, str):
                 raise ValueError(f"{name}={given!r}: give a sequence of words, not a single string.")

@@ -2,10 +2,10 @@
 
 speak({
   en: {
-    for: "for", against: "against", score: "score", bias: "bias", length: "length", lead: "lead",
+    for: "for", against: "against", score: "score", bias: "bias", length: "length", opening: "opening",
     inContext: "The document around it decides: by itself, this paragraph would be",
   },
-  zh: { for: "支持", against: "反对", score: "分数", bias: "偏置", length: "长度", lead: "开头", inContext: "由上下文决定：单看这一段会是" },
+  zh: { for: "支持", against: "反对", score: "分数", bias: "偏置", length: "长度", opening: "开头", inContext: "由上下文决定：单看这一段会是" },
 });
 
 const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(3);
@@ -14,7 +14,7 @@ function nameOf({ term, kind }) {
   const visible = term.trim() ? term : "␣";
   if (kind === "text_length") return `${say("length")}=${term}`;
   const marked = kind.endsWith("character") ? `[${visible}]` : kind === "prefix" ? `^${visible}` : visible;
-  return kind.startsWith("lead_") ? `${say("lead")}=${marked}` : marked;
+  return kind.startsWith("opening_") ? `${say("opening")}=${marked}` : marked;
 }
 
 // The words of a paragraph, shaded by what they add to one topic, and below them the terms that say most.
