@@ -92,7 +92,7 @@ def name_of(kind: TermKind) -> str:
 
 
 def label_of(kind: TermKind, term: str) -> str:
-    """How a term is written where its kind is not: ``^股市`` (a prefix), ``opening=股市``, ``length=23`` or ``股市``."""
+    """How a term is written where its kind is not: ``^股市`` (a prefix), ``opening=股市``, ``length=23``, ``股市``."""
     mark = {"prefix": "^", "text_length": "length=", "opening_word": "opening=", "opening_character": "opening="}
     return f"{mark.get(kind, '')}{term}"
 
