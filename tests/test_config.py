@@ -108,6 +108,10 @@ def test_an_unknown_key_gets_a_suggestion(content: str, said: str, faults: Fault
         ("features: {stop_words: [1]}\n", "features.stop_words is 1; it must be a string (put it in quotes)."),
         ("features: {words: [1, 2, 3]}\n", "features.words is [1, 2, 3]; "),
         ("features: {words: null, characters: null}\n", "features is {characters: null, words: null}; words, "),
+        (
+            "features: {words: null, characters: null, prefixes: [1, 2], opening: 9}\n",
+            "features is {characters: null, opening: 9, prefixes: [1, 2], words: n...; opening counts words and ",
+        ),
         ("features: 5\n", "features is 5; it must be a section with keys below it."),
         ("classifier: {kind: svm}\n", "classifier.kind is 'svm'; use one of linear_svc, logistic_regression, "),
         ("name: a/b\n", "name is 'a/b'; "),

@@ -268,6 +268,10 @@ def test_a_lone_string_is_refused() -> None:
     ("parameters", "said"),
     [
         ({"words": None, "characters": None, "text_length": True}, "words, characters and prefixes are all None"),
+        (
+            {"opening": 9, "words": None, "characters": None, "prefixes": (1, 2)},
+            "opening=9 counts words and characters",
+        ),
         ({"opening": 0}, "opening=0: give a number of characters"),
         ({"prefixes": (2, 1)}, r"prefixes=\(2, 1\): give the shortest and the longest prefix"),
         ({"words": (0, 1)}, r"words=\(0, 1\)"),

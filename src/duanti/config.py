@@ -95,6 +95,8 @@ class FeaturesConfig(_Section):
     def _check(self) -> FeaturesConfig:
         if self.words is None and self.characters is None and self.prefixes is None:
             raise ValueError("words, characters and prefixes are all null: nothing would be left to learn from")
+        if self.opening is not None and self.words is None and self.characters is None:
+            raise ValueError("opening counts words and characters again, and both are null; set it to null as well")
         return self
 
 

@@ -182,6 +182,8 @@ class TermVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _validate(self) -> None:
         if self.words is None and self.characters is None and self.prefixes is None:
             raise ValueError("words, characters and prefixes are all None. Give one of them, such as words=(1, 1).")
+        if self.opening is not None and self.words is None and self.characters is None:
+            raise ValueError(f"opening={self.opening!r} counts words and characters again, and both are None.")
         for name, lengths in (("words", self.words), ("characters", self.characters), ("prefixes", self.prefixes)):
             if lengths is not None and not (len(lengths) == 2 and 1 <= lengths[0] <= lengths[1]):
                 which = "prefix" if name == "prefixes" else "n-gram"
