@@ -262,8 +262,8 @@ def start(*arguments: str, **options: Any) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "duanti.cli", "predict", *arguments]
     # A shell has what it runs in the background ignore interrupts, and whatever that starts.
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, preexec_fn=heed, **pipes, **options)
+    usual: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": heed}
+    return subprocess.Popen(command, **{**usual, **options})
 
 
 @pytest.fixture
