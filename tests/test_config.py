@@ -112,6 +112,14 @@ def test_an_unknown_key_gets_a_suggestion(content: str, said: str, faults: Fault
             "features: {words: null, characters: null, prefixes: [1, 2], opening: 9}\n",
             "features is {characters: null, opening: 9, prefixes: [1, 2], words: n...; opening counts words and ",
         ),
+        (
+            "classifier: {length_weights: {character: [1.0]}}\n",
+            "unknown key classifier.length_weights.character. Did you mean characters?",
+        ),
+        (
+            "classifier: {kind: blend, members: [{kind: ridge}, {kind: nb_svm, length_weights: {title: [1.0]}}]}\n",
+            "unknown key classifier.members[1].length_weights.title. Known here: words, characters, prefixes, ",
+        ),
         ("features: 5\n", "features is 5; it must be a section with keys below it."),
         ("classifier: {kind: svm}\n", "classifier.kind is 'svm'; use one of linear_svc, logistic_regression, "),
         ("name: a/b\n", "name is 'a/b'; "),

@@ -114,7 +114,7 @@ def test_a_prefix_stands_at_the_start_and_the_length_in_all_that_is_no_space() -
     assert ("prefix", "股市大") not in spans
 
 
-def test_terms_of_the_opening_stand_in_the_lead() -> None:
+def test_terms_of_the_opening_stand_where_the_text_opens() -> None:
     model = model_of(FeatureOptions(opening=3), ["股市大涨，股市", "基金和股市"])
     spans = {(term.kind, term.term): term.spans for term in model.explain("股市大跌，股市").terms}
     assert spans["word", "股市"] == spans["character", "股市"] == ((0, 2), (5, 7))

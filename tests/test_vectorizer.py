@@ -204,8 +204,8 @@ def test_any_texts_have_scikit_learns_matrix(
         "prefixes": lengths,
         "text_length": True,
         "opening": 4,
+        "lowercase": lowercase,
     }
-    parameters["lowercase"] = lowercase
     theirs, ours = reference(**parameters), TermVectorizer(**parameters)
     assert_equal(ours.fit_transform(known), theirs.fit_transform(known))
     assert_equal(ours.transform([*unseen, ""]), theirs.transform([*unseen, ""]))

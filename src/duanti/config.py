@@ -764,18 +764,22 @@ def _settings_path(detail: ErrorDetails) -> _Place:
         del location[1]
     if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
         location.append("kind")
+    # A key that this section does not know; of a wrong value in it, the section is told.
+    inner = ("length_weights",) if location[-2:-1] == ["length_weights"] and detail["type"] == "extra_forbidden" else ()
     if location[:2] == ["search", "space"] and len(location) > 2:
         # The setting, and behind the form it was taken for, a key of that.
         return ("search", *location[2].split("."), *location[4:5])
     if location[:2] == ["classifier", "members"] and len(location) > 2:
         # Of a blend's member: its number, and its key behind the kind it was taken for.
-        return ("classifier", f"members[{location[2]}]", location[-1])
-    return tuple(location[:2])
+        return ("classifier", f"members[{location[2]}]", *inner, location[-1])
+    return tuple(location[: 2 + len(inner)])
 
 
 def _known_keys(section: _Place, detail: ErrorDetails) -> list[str]:
     if not section:
         return list(RunConfig.model_fields)
+    if section[-1] == "length_weights":
+        return list(LengthWeights.model_fields)
     if section[0] == "search":
         model = SearchRange if section[1:] else SearchConfig
         return [field.title or name for name, field in model.model_fields.items()]

@@ -327,11 +327,18 @@ class TopicModel:
 
     def top_terms(self, n: int, *, min_df: int = 3) -> dict[str, list[str]]:
         """Return, per topic, the ``n`` terms of the largest weight among those in ``min_df`` training texts or more."""
+        terms = pa.concat_arrays([space.terms for space in self.spaces])
         frequency = np.concatenate([space.document_frequency for space in self.spaces])
+        ends = np.cumsum([len(space) for space in self.spaces])
         frequent = np.flatnonzero(frequency >= min(min_df, frequency.max()))
         weights = self.weights_of(frequent)
+
+        def labels(rows: NDArray[np.intp]) -> list[str]:
+            kinds = [self.spaces[number].kind for number in np.searchsorted(ends, rows, side="right")]
+            return [label_of(kind, term) for kind, term in zip(kinds, terms.take(rows).to_pylist(), strict=True)]
+
         best = (frequent[_largest(weights[:, column], n)] for column in range(len(self.topics)))
-        return {topic: self._labels(rows) for topic, rows in zip(self.topics, best, strict=True)}
+        return {topic: labels(rows) for topic, rows in zip(self.topics, best, strict=True)}
 
     def count_terms(self, texts: Texts, n_jobs: int | None = None) -> list[TermCounts]:
         """Count all terms of some texts, known or not, one ``TermCounts`` for each space."""
@@ -340,12 +347,6 @@ class TopicModel:
     def weigh(self, texts: Texts, n_jobs: int | None = None) -> Rows:
         """Return the TF-IDF weights of the known terms of each text, columns in the order of ``spaces``."""
         return weigh_texts(self._matter(texts), self.spaces, self.options, self.tables, n_jobs)
-
-    def _labels(self, rows: NDArray[np.intp]) -> list[str]:
-        """How the terms of some rows are written."""
-        kinds = np.repeat(np.arange(len(self.spaces)), [len(space) for space in self.spaces])[rows].tolist()
-        terms = pa.concat_arrays([space.terms for space in self.spaces]).take(pa.array(rows)).to_pylist()
-        return [label_of(self.spaces[kind].kind, term) for kind, term in zip(kinds, terms, strict=True)]
 
     @staticmethod
     def _matter(texts: Texts | CodePoints) -> CodePoints:
